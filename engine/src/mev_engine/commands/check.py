@@ -1,0 +1,119 @@
+"""`mev-engine check`: everything that `run` will need, asked before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from mev_engine.cli import config_argument
+from mev_engine.settings import ChainSettings, DatabaseSettings, RedisSettings, Settings, SettingsError, load
+
+PATIENCE = 10.0  # seconds that one check may take
+
+
+class Finding(NamedTuple):
+    """One line of the table."""
+
+    good: bool
+    what: str
+    detail: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    config_argument(parser)
+    parser.add_argument(
+        "--offline", action="store_true", help="the settings alone: asks no endpoint, database or Redis"
+    )
+    parser.epilog = (
+        "Exit code 0: all good; 1: a check failed (the table says which); 2: the settings are wrong.\n"
+        "Endpoints are shown without path and query, since those hold the provider's key."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = load(args.config)
+    if args.offline:
+        print(f"settings {args.config}: good (chain {settings.chain.name}, id {settings.chain.chain_id})")
+        return 0
+    findings = asyncio.run(_all(settings))
+    _print(findings)
+    return 0 if all(finding.good for finding in findings) else 1
+
+
+async def _all(settings: Settings) -> list[Finding]:
+    checks: list[tuple[str, Callable[[], Awaitable[str]]]] = []
+    for url in settings.chain.endpoints:
+        checks.append(_endpoint_check(settings.chain, url))
+    checks.append(("database", lambda: _database(settings.database)))
+    checks.append(("redis", lambda: _redis(settings.redis)))
+    checks.append(("jit cache", _jit))
+    return [await _try(what, check) for what, check in checks]
+
+
+async def _try(what: str, check: Callable[[], Awaitable[str]]) -> Finding:
+    """Run one check; whatever goes wrong is a finding, so that the others still run."""
+    try:
+        return Finding(True, what, await asyncio.wait_for(check(), PATIENCE))
+    except TimeoutError:
+        return Finding(False, what, f"no answer within {PATIENCE:.0f} s")
+    except SettingsError as error:
+        return Finding(False, what, str(error))
+    except Exception as error:
+        return Finding(False, what, f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _endpoint_check(chain: ChainSettings, url: str) -> tuple[str, Callable[[], Awaitable[str]]]:
+    from mev_engine.chain.rpc import Link  # noqa: PLC0415
+    from mev_engine.redact import redact_url  # noqa: PLC0415
+
+    async def ask() -> str:
+        async with await Link.open(url, expected_chain_id=chain.chain_id) as link:
+            head = await link.head()
+            return f"chain id {chain.chain_id}, head {head.number}"
+
+    return f"endpoint {redact_url(url)}", ask
+
+
+async def _database(settings: DatabaseSettings) -> str:
+    from mev_engine.sinks.migrations import pending  # noqa: PLC0415
+    from mev_engine.sinks.postgresql import connect  # noqa: PLC0415
+
+    async with await connect(settings) as connection:
+        missing = await pending(connection)
+    if missing:
+        raise SettingsError(f"migrations missing: {', '.join(missing)}; run `mev-engine migrate`")
+    return f"{settings.user}@{settings.host}:{settings.port}/{settings.name}, schema up to date"
+
+
+async def _redis(settings: RedisSettings) -> str:
+    from mev_engine.sinks.redis_stream import connect  # noqa: PLC0415
+
+    async with connect(settings) as client:
+        await client.ping()
+        # asks the server's own access list without writing anything
+        answer = await client.execute_command(
+            "ACL", "DRYRUN", settings.username, "XADD", settings.stream, "*", "k", "v"
+        )
+    if answer not in (b"OK", "OK"):
+        raise SettingsError(f"user {settings.username} may not XADD {settings.stream}: {answer!r}")
+    return f"{settings.username}@{settings.host}:{settings.port}, may write {settings.stream}"
+
+
+async def _jit() -> str:
+    from mev_engine import jit  # noqa: PLC0415
+
+    jit.warm()
+    cold = sorted(kernel for kernel, (_hits, misses) in jit.report().items() if misses)
+    if cold:
+        raise SettingsError(
+            f"{len(cold)} kernels had to be compiled: {', '.join(cold)}; run `mev-engine warm`"
+        )
+    return f"{len(jit.report())} kernels, all from the cache"
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        print(f"{'ok  ' if finding.good else 'FAIL'}  {finding.what:<{width}}  {finding.detail}")
