@@ -1,0 +1,1 @@
+"""Where facts come from: endpoints with failover, subscriptions, decoding, reorganisations."""

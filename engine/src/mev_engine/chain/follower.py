@@ -1,0 +1,360 @@
+"""Follows a chain: from heads and logs to complete, ordered blocks, through everything that nodes do.
+
+A block counts once its logs were fetched by its hash. Heads only say that there is something to do:
+whatever they skip, repeat or contradict is settled by walking parent links from the newest head
+back to a block that was processed. So a gap, a reorganisation and a restart are one and the same
+code. The subscription's logs are compared with what was fetched, and tell of removed logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mev_engine.chain.decode import PAIR_CREATED, SYNC, BlockLogs, block_logs, block_ref, quantity
+from mev_engine.chain.endpoints import Endpoints
+from mev_engine.chain.errors import LinkError, RpcError, StateUnavailableError
+from mev_engine.chain.events import BlockId, Event, Loaded, NewBlock, Reorganised, Resynchronised
+from mev_engine.chain.pools import Pools
+from mev_engine.chain.recent import Processed, Recent
+from mev_engine.chain.rpc import Link
+from mev_engine.market.delta import BlockDelta, BlockRef, PoolSpec, ReserveUpdate, TokenSpec
+from mev_engine.settings import ChainSettings
+
+log = logging.getLogger(__name__)
+
+TOPICS = [[SYNC, PAIR_CREATED]]
+LOGS_RETRIES = 6  # a node may announce a block shortly before it can answer for its logs
+CATCHUP_BATCH = 32  # blocks whose logs are asked for in one message
+AUDITED = 64  # pools compared with the chain at each health check
+
+
+class Follower:
+    """`follow` runs until it is cancelled and calls `emit` for each event, in order.
+
+    `reserves_of` gives the reserves that the market holds, for the audit. `beat` is called whenever
+    there was progress, at least every health interval while all is well.
+    """
+
+    def __init__(
+        self,
+        settings: ChainSettings,
+        pools: Pools,
+        endpoints: Endpoints,
+        *,
+        resume: tuple[BlockId, ...],
+        emit: Callable[[Event], None],
+        reserves_of: Callable[[str], tuple[int, int]],
+        beat: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._pools = pools
+        self._endpoints = endpoints
+        self._resume = resume
+        self._emit = emit
+        self._reserves_of = reserves_of
+        self._beat = beat
+        self.recent = Recent()
+        self.link_name = ""
+        self._early_logs: dict[str, set[int]] = {}  # log indices by block hash, not yet fetched
+        self._audit_from = 0
+
+    async def follow(self) -> None:
+        """Raises WrongChainError when no endpoint is left; every other trouble is met by retrying."""
+        link: Link | None = None
+        try:
+            while True:
+                link = link or await self._endpoints.connect()
+                try:
+                    link = await self._follow_link(link)
+                except (LinkError, RpcError, StateUnavailableError) as error:
+                    pause = self._endpoints.failed()
+                    log.warning("link_lost endpoint=%s reason=%r pause=%.1f", link.name, str(error), pause)
+                    await link.close()
+                    link = None
+        finally:
+            if link is not None:
+                await link.close()
+
+    async def _follow_link(self, link: Link) -> Link:
+        """Follow one link; returns a link to a better endpoint when one has come back."""
+        await link.subscribe("newHeads")
+        await link.subscribe("logs", {"topics": TOPICS})
+        self.link_name = link.name
+        log.info("connected endpoint=%s", link.name)
+        self._early_logs.clear()
+        if not self.recent:
+            await self._load(link)
+        await self._advance(link, await link.head())
+        checked = time.monotonic()
+        while True:
+            wait = max(0.0, checked + self._settings.health_interval - time.monotonic())
+            try:
+                first = await asyncio.wait_for(link.notifications.get(), wait)
+            except TimeoutError:
+                first = {}
+            await self._take(link, [first, *_waiting(link)])
+            self._beat()
+            if time.monotonic() - checked >= self._settings.health_interval:
+                checked = time.monotonic()
+                better = await self._check_health(link)
+                if better is not None:
+                    await link.close()
+                    return better
+
+    async def _take(self, link: Link, messages: list[dict[str, Any] | None]) -> None:
+        """Work off what has arrived: only the newest head matters, the others are its ancestors."""
+        newest: BlockRef | None = None
+        removed = False
+        for message in messages:
+            if message is None:
+                raise LinkError("the connection has ended")
+            content = message.get("result")
+            if not isinstance(content, dict):
+                continue
+            if "parentHash" in content:
+                try:
+                    newest = block_ref(content)
+                except ValueError as error:
+                    raise LinkError(f"malformed header in newHeads: {error}") from error
+            else:
+                removed |= await self._hear_log(link, content)
+        if removed:
+            newest = await link.head()
+        if newest is not None:
+            await self._advance(link, newest, rolled_back=removed)
+            self._endpoints.worked()
+
+    async def _hear_log(self, link: Link, content: dict[str, Any]) -> bool:
+        """A log of the subscription: a cross-check. Returns whether it says that it was removed."""
+        try:
+            index = quantity(content.get("logIndex"), "logIndex")
+        except ValueError as error:
+            log.error("malformed_notification reason=%r log=%r", str(error), str(content)[:300])
+            return False
+        block_hash = str(content.get("blockHash")).lower()
+        if content.get("removed"):
+            return block_hash in self.recent
+        processed = self.recent.get(block_hash)
+        if processed is None:
+            if len(self._early_logs) > 64:  # blocks that never became ours
+                self._early_logs.pop(next(iter(self._early_logs)))
+            self._early_logs.setdefault(block_hash, set()).add(index)
+        elif processed.log_indices is not None and index not in processed.log_indices:
+            await self._resynchronise(
+                link, self.recent.last,
+                f"log {index} of block {processed.block.number} was announced but not among its logs",
+            )  # fmt: skip
+        return False
+
+    async def _load(self, link: Link) -> None:
+        """First state: as of the checkpoint where that is possible, else as of the head."""
+        head = await link.head()
+        at, orphaned = await self._resume_point(link, head)
+        if at is not None:
+            try:
+                await self._load_at(link, at, orphaned, None)
+                return
+            except StateUnavailableError as error:
+                log.warning("resume_impossible block=%d reason=%r start=head", at.number, str(error))
+        elif self._resume and not orphaned:
+            log.warning("resume_impossible block=%d head=%d start=head", self._resume[-1].number, head.number)
+        last = at.number if at is not None else self._resume[-1].number if self._resume else head.number
+        await self._load_at(link, head, orphaned, _range(last + 1, head.number - 1))
+
+    async def _load_at(
+        self, link: Link, at: BlockRef, orphaned: tuple[BlockId, ...], skipped: tuple[int, int] | None
+    ) -> None:
+        await self._pools.discover(link, at.hash)
+        reserves = await self._pools.reserves(link, list(self._pools.by_address), at.hash)
+        self.recent.restart(at)
+        tokens = tuple(self._pools.tokens.values())
+        self._emit(Loaded(at, tokens, self._pools.with_reserves(reserves), orphaned, skipped))
+
+    async def _resume_point(self, link: Link, head: BlockRef) -> tuple[BlockRef | None, tuple[BlockId, ...]]:
+        """The newest checkpoint block that is on the chain (None: none, or too far back), and the
+        checkpoint's blocks that are not."""
+        found = await link.blocks_by_number(block.number for block in self._resume)
+        on_chain = [b for b in self._resume if b.number in found and found[b.number].hash == b.hash]
+        last = on_chain[-1] if on_chain else None
+        orphaned = tuple(b for b in self._resume if last is None or b.number > last.number)
+        if last is None or head.number - last.number > self._settings.max_catchup_blocks:
+            return None, orphaned
+        return found[last.number], orphaned
+
+    async def _advance(self, link: Link, head: BlockRef, *, rolled_back: bool = False) -> None:
+        """Process everything between the last block and `head`."""
+        last = self.recent.last
+        if head.hash == last.hash or (head.hash in self.recent and not rolled_back):
+            return  # known; a node that lags behind another one says nothing new
+        branch = await self._branch(link, head)
+        if branch is None:
+            skipped = _range(last.number + 1, head.number - 1)
+            reason = f"no parent link from block {head.number} to block {last.number} within reach"
+            await self._resynchronise(link, head, reason, skipped=skipped)
+            return
+        ancestor = branch[0].parent_hash if branch else head.hash
+        if ancestor != last.hash:
+            await self._undo(link, ancestor)
+        for start in range(0, len(branch), CATCHUP_BATCH):
+            blocks = branch[start : start + CATCHUP_BATCH]
+            for block, logs in zip(blocks, await self._fetch_logs(link, blocks), strict=True):
+                await self._process(link, block, logs)
+                self._beat()
+
+    async def _branch(self, link: Link, head: BlockRef) -> list[BlockRef] | None:
+        """The blocks up to `head` that follow a processed one, oldest first; None: out of reach."""
+        if head.hash in self.recent:
+            return []
+        last, reach = self.recent.last.number, self._settings.max_catchup_blocks
+        if head.number - last > reach:
+            return None
+        ahead = await link.blocks_by_number(range(last + 1, head.number)) if head.number > last + 1 else {}
+        branch = [head]
+        while branch[0].parent_hash not in self.recent:
+            parent_hash, number = branch[0].parent_hash, branch[0].number - 1
+            if number < self.recent.oldest.number or number < 0:
+                return None
+            parent = ahead.get(number)
+            if parent is None or parent.hash != parent_hash:
+                parent = await link.block_by_hash(parent_hash)
+            if parent.hash != parent_hash or parent.number != number:
+                raise LinkError(f"block {parent_hash} was answered with block {parent.number} {parent.hash}")
+            branch.insert(0, parent)
+        return branch
+
+    async def _undo(self, link: Link, ancestor_hash: str) -> None:
+        """Go back to a common ancestor: the pools that later blocks changed are read as of it."""
+        gone = self.recent.after(ancestor_hash)
+        ancestor = self.recent.get(ancestor_hash)
+        if ancestor is None:
+            raise LookupError(f"ancestor {ancestor_hash} is not among the processed blocks")
+        touched = sorted(set().union(*(processed.touched for processed in gone)))
+        reserves = await self._pools.reserves(link, touched, ancestor_hash)
+        orphaned = tuple(BlockId(p.block.number, p.block.hash) for p in gone)
+        self.recent.cut(ancestor_hash)
+        self._emit(Reorganised(orphaned, BlockDelta(ancestor.block, _updates(reserves))))
+
+    async def _fetch_logs(self, link: Link, blocks: list[BlockRef]) -> list[list[Any]]:
+        """The logs of each block, by hash. Raises LinkError where the node keeps on refusing."""
+        result: dict[str, list[Any]] = {}
+        for attempt in range(LOGS_RETRIES):
+            missing = [block for block in blocks if block.hash not in result]
+            answers = await link.batch(
+                ("eth_getLogs", [{"blockHash": block.hash, "topics": TOPICS}]) for block in missing
+            )
+            for block, answer in zip(missing, answers, strict=True):
+                if isinstance(answer, list) and self._has_announced(block, answer):
+                    result[block.hash] = answer
+            if len(result) == len(blocks):
+                return [result[block.hash] for block in blocks]
+            await asyncio.sleep(0.05 * 2**attempt)
+        first = next(block for block in blocks if block.hash not in result)
+        raise LinkError(f"no complete logs of block {first.number} {first.hash}: {str(answers[0])[:200]}")
+
+    def _has_announced(self, block: BlockRef, answer: list[Any]) -> bool:
+        """Whether the fetched logs hold all that the subscription has announced for this block."""
+        announced = self._early_logs.get(block.hash, set())
+        if len(announced) > len(answer):
+            log.warning(
+                "logs_incomplete block=%d announced=%d fetched=%d", block.number, len(announced), len(answer)
+            )
+            return False
+        return True
+
+    async def _process(self, link: Link, block: BlockRef, raw: Iterable[Any]) -> None:
+        logs = block_logs(raw, block, self._pools.by_address.keys(), self._pools.factories)
+        new_tokens, new_pools = await self._new_pools(link, block, logs)
+        if new_pools:  # a pair's first Sync may be in the block that creates it
+            logs = block_logs(raw, block, self._pools.by_address.keys(), self._pools.factories)
+        for error in [*logs.suspects.values(), *logs.unattributed]:
+            log.error("%s", error)
+        suspects = [address for address in logs.suspects if address in self._pools.by_address]
+        if logs.unattributed:
+            suspects = list(self._pools.by_address)
+        if suspects:
+            log.error("rereading pools=%d block=%d reason='malformed logs'", len(suspects), block.number)
+            logs.reserves.update(await self._pools.reserves(link, suspects, block.hash))
+        fresh = {pool.address for pool in new_pools}
+        delta = BlockDelta(
+            block,
+            _updates({pool: r for pool, r in logs.reserves.items() if pool not in fresh}),
+            tuple(new_tokens),
+            self._pools.with_reserves({pool: logs.reserves.get(pool, (0, 0)) for pool in fresh}),
+        )
+        self._early_logs.pop(block.hash, None)
+        self.recent.push(Processed(block, frozenset(logs.reserves) | fresh, frozenset(logs.indices)))
+        self._emit(NewBlock(delta))
+
+    async def _new_pools(
+        self, link: Link, block: BlockRef, logs: BlockLogs
+    ) -> tuple[list[TokenSpec], list[PoolSpec]]:
+        if any(address in self._pools.factories for address in logs.suspects):
+            return await self._pools.discover(link, block.hash)  # what the log hid, the factory lists
+        return await self._pools.created(link, block.hash, logs.created)
+
+    async def _resynchronise(
+        self, link: Link, at: BlockRef, reason: str, *, skipped: tuple[int, int] | None = None
+    ) -> None:
+        """Read everything anew as of `at`, and say so."""
+        log.error("resynchronising block=%d reason=%r", at.number, reason)
+        new_tokens, new_pools = await self._pools.discover(link, at.hash)
+        reserves = await self._pools.reserves(link, list(self._pools.by_address), at.hash)
+        fresh = {pool.address for pool in new_pools}
+        delta = BlockDelta(
+            at,
+            _updates({pool: r for pool, r in reserves.items() if pool not in fresh}),
+            tuple(new_tokens),
+            self._pools.with_reserves({pool: reserves[pool] for pool in fresh}),
+        )
+        orphaned = await self._no_longer_on_chain(link)
+        self.recent.restart(at)
+        self._emit(Resynchronised(reason, delta, orphaned, skipped))
+
+    async def _no_longer_on_chain(self, link: Link) -> tuple[BlockId, ...]:
+        ids = self.recent.ids()
+        found = await link.blocks_by_number(block.number for block in ids)
+        return tuple(b for b in ids if b.number not in found or found[b.number].hash != b.hash)
+
+    async def _check_health(self, link: Link) -> Link | None:
+        """Is the node there, did a head escape us, does our state equal the chain's, is the primary back?"""
+        head = await link.head()
+        if head.number > self.recent.last.number + 1:
+            log.warning("heads_missed head=%d last=%d", head.number, self.recent.last.number)
+        elif head.number < self.recent.last.number:
+            log.warning("node_behind head=%d last=%d", head.number, self.recent.last.number)
+        await self._advance(link, head)
+        await self._audit(link)
+        return await self._endpoints.better()
+
+    async def _audit(self, link: Link) -> None:
+        """Compare some pools, in turn, with the chain at the last block."""
+        last = self.recent.last
+        names = list(self._pools.by_address)
+        sample = names[self._audit_from : self._audit_from + AUDITED]
+        self._audit_from = self._audit_from + AUDITED if self._audit_from + AUDITED < len(names) else 0
+        on_chain = await self._pools.reserves(link, sample, last.hash)
+        wrong = [pool for pool in sample if on_chain[pool] != self._reserves_of(pool)]
+        for pool in wrong:
+            log.error(
+                "state_differs pool=%s block=%d ours=%s chain=%s",
+                pool, last.number, self._reserves_of(pool), on_chain[pool],
+            )  # fmt: skip
+        if wrong:
+            await self._resynchronise(link, last, f"{len(wrong)} of {len(sample)} audited pools differ")
+
+
+def _waiting(link: Link) -> list[dict[str, Any] | None]:
+    """Everything that is in the queue already."""
+    return [link.notifications.get_nowait() for _ in range(link.notifications.qsize())]
+
+
+def _updates(reserves: dict[str, tuple[int, int]]) -> tuple[ReserveUpdate, ...]:
+    return tuple(ReserveUpdate(pool, r0, r1) for pool, (r0, r1) in sorted(reserves.items()))
+
+
+def _range(first: int, last: int) -> tuple[int, int] | None:
+    return (first, last) if first <= last else None
