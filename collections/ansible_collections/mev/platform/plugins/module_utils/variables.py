@@ -1,0 +1,88 @@
+# Copyright (c) the MEV platform's authors. Apache-2.0 (see LICENSE)
+"""What a role promises about its variables, and what is wrong with the ones it was given.
+
+A role keeps its promises in two files: ``meta/argument_specs.yml`` (names, types, choices, which are
+required; Ansible's own format) and ``meta/limits.yml`` (ranges and patterns, for which Ansible has no
+place): ``{option: {min, max, pattern, message}}``, a dot stepping into a dict or into each item of a list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+HIDDEN = "(hidden)"
+# An unknown name that belongs to no role is taken for a slip only when it is nearly a known name.
+NEARLY = 0.9
+
+
+def misspelt(names: Iterable[str], known: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a message for each name that no role knows but that is meant for one.
+
+    ``known``: prefix (``redis``, ``mev``) to the full names of its public variables. A name is meant for a
+    role when it starts with the role's prefix, or differs from a public name by a letter or two.
+    """
+    public = {name for options in known.values() for name in options}
+    for name in sorted(set(names) - public):
+        prefix = next((p for p in sorted(known, key=len, reverse=True) if name.startswith(f"{p}_")), None)
+        if prefix is not None:
+            close = difflib.get_close_matches(name, known[prefix], n=1, cutoff=0)
+            hint = f"; the closest known name is {close[0]}" if close else ""
+            yield f"{name}: no such variable of {prefix}{hint}"
+        elif close := difflib.get_close_matches(name, public, n=1, cutoff=NEARLY):
+            yield f"{name}: no such variable; did you mean {close[0]}?"
+
+
+def out_of_limits(values: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a message for each value outside its limits; absent and ``None`` values have no limits."""
+    for path, limit in limits.items():
+        for place, value in _at(values, path.split("."), ""):
+            if problem := _outside(value, limit):
+                yield f"{place} is {value!r}: {problem}"
+
+
+def _at(value: Any, steps: Sequence[str], place: str) -> Iterator[tuple[str, Any]]:
+    """Every (place, value) that a dotted path leads to; lists are entered on the way."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _at(item, steps, f"{place}[{index}]")
+    elif not steps:
+        if value is not None:
+            yield place, value
+    elif isinstance(value, Mapping) and steps[0] in value:
+        yield from _at(value[steps[0]], steps[1:], f"{place}.{steps[0]}" if place else steps[0])
+
+
+def _outside(value: Any, limit: Mapping[str, Any]) -> str | None:
+    if "min" in limit or "max" in limit:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return "a number is wanted"
+        if "min" in limit and number < limit["min"]:
+            return f"the least allowed is {limit['min']}"
+        if "max" in limit and number > limit["max"]:
+            return f"the most allowed is {limit['max']}"
+    if "pattern" in limit and not re.fullmatch(limit["pattern"], str(value)):
+        return str(limit.get("message", f"it must match {limit['pattern']}"))
+    return None
+
+
+def secret_paths(options: Mapping[str, Mapping[str, Any]], above: str = "") -> Iterator[str]:
+    """Yield the dotted path of every option marked ``no_log``, however deep."""
+    for name, option in options.items():
+        if option.get("no_log"):
+            yield above + name
+        else:
+            yield from secret_paths(option.get("options") or {}, f"{above}{name}.")
+
+
+def hide(message: str, values: Mapping[str, Any], secrets: Iterable[str]) -> str:
+    """The message without any value found at the secret paths."""
+    for path in secrets:
+        for _, value in _at(values, path.split("."), ""):
+            if str(value):
+                message = message.replace(str(value), HIDDEN)
+    return message

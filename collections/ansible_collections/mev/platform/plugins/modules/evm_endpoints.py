@@ -1,0 +1,99 @@
+# Copyright (c) the MEV platform's authors. Apache-2.0 (see LICENSE)
+"""Ask the endpoints of chains for their chain id."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.mev.platform.plugins.module_utils.evm import EndpointError, chain_id, redact
+
+DOCUMENTATION = r"""
+---
+module: evm_endpoints
+short_description: Check that Ethereum endpoints answer and serve the chain that they should
+version_added: 0.1.0
+description:
+  - Asks every endpoint for its chain id, from the host that will use it, with Python's standard library alone.
+  - Reads only. API keys (path, query and user of the URLs) never appear in messages.
+options:
+  chains:
+    description: The chains; other keys of the items are ignored.
+    type: list
+    elements: dict
+    required: true
+  later:
+    description: Endpoints that need not answer yet. If one does, its chain id must be right all the same.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds to wait for each endpoint.
+    type: int
+    default: 10
+  ca_certificates:
+    description: PEM certificates to trust besides the system's.
+    type: str
+author:
+  - The MEV platform's authors
+"""
+
+EXAMPLES = r"""
+- name: Ask the endpoints
+  mev.platform.evm_endpoints:
+    chains:
+      - name: ethereum
+        chain_id: 1
+        endpoints: ["wss://eth.example.org/v2/KEY"]
+"""
+
+RETURN = r"""
+problems:
+  description: One sentence for each endpoint that is wrong.
+  returned: always
+  type: list
+  elements: str
+  sample: ["engine_chains: ethereum: endpoint ws://127.0.0.1:1: Connection refused"]
+"""
+
+
+def problem_of(name: str, wanted: int, url: str, later: list[str], timeout: int, trust: str | None) -> str | None:
+    """What is wrong with one endpoint, or None."""
+    try:
+        found = chain_id(url, timeout=timeout, cadata=trust)
+    except EndpointError as error:
+        return None if url in later else f"{name}: endpoint {redact(url)}: {error}"
+    if found != wanted:
+        return f"{name}: endpoint {redact(url)} serves chain {found}, and chain_id is {wanted}"
+    return None
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "chains": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+            "later": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 10},
+            "ca_certificates": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    p: dict[str, Any] = module.params
+    questions = [
+        (str(chain["name"]), int(chain["chain_id"]), str(url), p["later"], p["timeout"], p["ca_certificates"])
+        for chain in p["chains"]
+        for url in chain["endpoints"]
+    ]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        problems = [problem for problem in pool.map(lambda q: problem_of(*q), questions) if problem]
+    if problems:
+        text = "\n".join(f"  - {problem}" for problem in problems)
+        module.fail_json(msg=f"engine_chains has endpoints that can't be used:\n{text}", problems=problems)
+    module.exit_json(changed=False, problems=[])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""One question to a node, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from ansible_collections.mev.platform.plugins.module_utils.evm import EndpointError, chain_id, redact
+from websockets.asyncio.server import ServerConnection, serve
+
+
+class Node(BaseHTTPRequestHandler):
+    """Serves chain 10 over HTTP; everything at /bad is not JSON-RPC."""
+
+    def do_POST(self) -> None:
+        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+        answer = {"jsonrpc": "2.0", "id": question["id"], "result": "0xa"}
+        self.wfile.write(b"<html>" if self.path == "/bad" else json.dumps(answer).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the tests' output clean."""
+
+
+@pytest.fixture(scope="module")
+def http_port() -> Iterator[int]:
+    server = HTTPServer(("127.0.0.1", 0), Node)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def websocket_port() -> Iterator[int]:
+    """A node by the websockets library, which refuses frames that break the standard."""
+    ready: threading.Event = threading.Event()
+    port: list[int] = []
+    loop = asyncio.new_event_loop()
+
+    async def answer(connection: ServerConnection) -> None:
+        question = json.loads(await connection.recv())
+        padding = "x" * 200  # a length in two bytes
+        await connection.send(json.dumps({"id": question["id"], "result": "0x7a69", "padding": padding}))
+
+    async def listen() -> None:
+        async with serve(answer, "127.0.0.1", 0) as server:
+            port.append(server.sockets[0].getsockname()[1])
+            ready.set()
+            await asyncio.get_running_loop().create_future()
+
+    task = loop.create_task(listen())
+    threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([task])), daemon=True).start()
+    assert ready.wait(5)
+    yield port[0]
+    loop.call_soon_threadsafe(task.cancel)
+
+
+# Could fail: handshake, masking or lengths not as RFC 6455 wants them.
+def test_websocket(websocket_port: int) -> None:
+    assert chain_id(f"ws://127.0.0.1:{websocket_port}/v2/KEY", timeout=5) == 31337
+
+
+# Could fail: an answer that is no JSON-RPC ends in a traceback instead of a sentence.
+def test_http(http_port: int) -> None:
+    assert chain_id(f"http://127.0.0.1:{http_port}", timeout=5) == 10
+    with pytest.raises(EndpointError, match="not that of an Ethereum node"):
+        chain_id(f"http://127.0.0.1:{http_port}/bad", timeout=5)
+
+
+# Could fail: a plain web server, a closed port or a typo in the scheme gives no reason, or the key leaks.
+def test_what_is_no_node_is_told_why(http_port: int) -> None:
+    with pytest.raises(EndpointError, match="speaks no WebSocket: HTTP/1.0 501"):
+        chain_id(f"ws://127.0.0.1:{http_port}/SECRET", timeout=5)
+    with pytest.raises(EndpointError, match="refused"):
+        chain_id("ws://127.0.0.1:1/SECRET", timeout=5)
+    with pytest.raises(EndpointError, match="no ws://"):
+        chain_id("wws://127.0.0.1", timeout=5)
+
+
+# Could fail: a part of the URL that carries the key stays.
+def test_redaction() -> None:
+    assert redact("wss://user:pw@eth.example.org:8546/v2/KEY?token=KEY") == "wss://eth.example.org:8546/…"
+    assert redact("ws://127.0.0.1:8545") == "ws://127.0.0.1:8545"
