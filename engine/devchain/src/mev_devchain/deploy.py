@@ -40,6 +40,11 @@ _ARTIFACTS = {
 BUNDLE_GAS = 25_000_000
 """Below anvil's block gas limit of 30 million."""
 
+_BEFORE_TOKENS = 1 + 2 * len(FACTORIES)
+"""WETH9, the factories and their routers."""
+
+_STEPS_A_POOL = 4
+
 _FRESH_CHAIN = "start a fresh chain (stop anvil, remove its state file) and deploy again"
 
 Progress = Callable[[int, int], None]
@@ -280,18 +285,17 @@ def deploy(web3: Web3, market: MarketSpec, contracts: Contracts, progress: Progr
     """
     plan = make_plan(market, contracts)
     total = len(plan.steps)
-    fresh_from = _mine_until_sent(web3, web3.eth.get_transaction_count(DEPLOYER, "pending"))
-    if fresh_from > total:
+    before = _mine_until_sent(web3, web3.eth.get_transaction_count(DEPLOYER, "pending"))
+    if before > total:
         raise ChainError(
-            f"{DEPLOYER} has sent {fresh_from} transactions, the deployment has {total}: "
+            f"{DEPLOYER} has sent {before} transactions, the deployment has {total}: "
             f"this chain holds another market; {_FRESH_CHAIN}"
         )
-    if fresh_from:
-        _check_contracts(web3, plan, fresh_from)
-    if fresh_from < total:
-        _send(web3, plan, fresh_from, progress)
-        _check_contracts(web3, plan, total)
-    _check_market(web3, plan, contracts, exact=fresh_from == 0)
+    untraded = before < total  # the trader starts only on a finished market
+    _check(web3, plan, contracts, before, exact=untraded)  # is what is there ours, before adding to it?
+    if untraded:
+        _send(web3, plan, before, progress)
+        _check(web3, plan, contracts, total, exact=True)
     return plan.deployment
 
 
@@ -349,39 +353,36 @@ def _mine_until_sent(web3: Web3, nonce: int) -> int:
     raise ChainError(f"after 200 blocks transactions of {DEPLOYER} below nonce {nonce} are still pending")
 
 
-def _check_contracts(web3: Web3, plan: Plan, sent: int) -> None:
-    """What the first `sent` transactions created has code: else the nonce is of some other work."""
-    for nonce, step in enumerate(plan.steps[:sent]):
-        if step.to is None:
-            address = to_checksum_address(get_create_address(DEPLOYER, Nonce(nonce)))
-            if not web3.eth.get_code(address):
-                raise ChainError(f"no contract at {address}, where {step.label} belongs; {_FRESH_CHAIN}")
-
-
-def _check_market(web3: Web3, plan: Plan, contracts: Contracts, *, exact: bool) -> None:
-    """Tokens and pairs are those of the plan; with `exact` also every reserve, to the wei."""
+def _check(web3: Web3, plan: Plan, contracts: Contracts, sent: int, *, exact: bool) -> None:
+    """What the first `sent` transactions made is what the plan says; with `exact` every reserve too,
+    to the wei (later the trader moves them)."""
     deployment = plan.deployment
-    for token in deployment.tokens:
+    other = f"use the market file this chain was deployed from, or {_FRESH_CHAIN}"
+    created = [nonce for nonce, step in enumerate(plan.steps[:sent]) if step.to is None]
+    for nonce in created:
+        address = get_create_address(DEPLOYER, Nonce(nonce))
+        if not web3.eth.get_code(address):
+            raise ChainError(
+                f"no contract at {address}, where {plan.steps[nonce].label} belongs; {_FRESH_CHAIN}"
+            )
+    n_tokens = min(sent, 1) + max(sent - _BEFORE_TOKENS, 0)  # WETH is the first contract of all
+    for token in deployment.tokens[:n_tokens]:
         contract = contracts.at(web3, "Token", token.address)
         found = (contract.functions.symbol().call(), contract.functions.decimals().call())
         if found != (token.symbol, token.decimals):
             raise ChainError(
-                f"token {token.address} is {found}, the market file says {(token.symbol, token.decimals)}: "
-                f"use the file this chain was deployed from, or {_FRESH_CHAIN}"
+                f"token {token.address} is {found}, not {(token.symbol, token.decimals)}: {other}"
             )
+
+    first_pool = len(plan.steps) - _STEPS_A_POOL * len(deployment.pools)
+    pools = deployment.pools[: max(sent - first_pool, 0) // _STEPS_A_POOL]
     factories = {f.name: contracts.at(web3, "Factory", f.address) for f in deployment.factories}
-    for name, factory in factories.items():
-        wanted = sum(pool.factory == name for pool in deployment.pools)
-        if (count := factory.functions.allPairsLength().call()) != wanted:
-            raise ChainError(f"factory {name} has {count} pairs, the market file {wanted}; {_FRESH_CHAIN}")
-    for pool in deployment.pools:
+    for pool in pools:
         expected = (pool.reserve0, pool.reserve1)
         tokens = (to_checksum_address(pool.token0), to_checksum_address(pool.token1))
         at = factories[pool.factory].functions.getPair(*tokens).call()
         if at.lower() != pool.address:
-            raise ChainError(
-                f"{pool.factory} has its pair of {tokens} at {at}, not {pool.address}; {_FRESH_CHAIN}"
-            )
+            raise ChainError(f"{pool.factory} has its pair of {tokens} at {at}, not {pool.address}: {other}")
         reserves = tuple(contracts.at(web3, "Pair", at).functions.getReserves().call()[:2])
         if min(reserves) == 0 or (exact and reserves != expected):
-            raise ChainError(f"pair {at} holds {reserves}, {expected} was deployed; {_FRESH_CHAIN}")
+            raise ChainError(f"pair {at} holds {reserves}, not {expected}: {other}")
