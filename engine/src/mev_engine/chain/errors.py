@@ -32,3 +32,7 @@ class WrongChainError(Exception):
 
 class StateUnavailableError(Exception):
     """The node no longer (or not yet) has the state of the block that was asked for."""
+
+
+class MissingMarketError(Exception):
+    """The chain does not have what the settings describe (yet): no factory, no usable pools."""

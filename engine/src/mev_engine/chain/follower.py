@@ -21,7 +21,7 @@ from mev_engine.chain.events import BlockId, Event, Loaded, NewBlock, Reorganise
 from mev_engine.chain.pools import Pools
 from mev_engine.chain.recent import Processed, Recent
 from mev_engine.chain.rpc import Link
-from mev_engine.market.delta import BlockDelta, BlockRef, PoolSpec, ReserveUpdate, TokenSpec
+from mev_engine.market.delta import BlockDelta, BlockRef, ReserveUpdate
 from mev_engine.settings import ChainSettings
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class Follower:
         self.link_name = ""
         self._early_logs: dict[str, set[int]] = {}  # log indices by block hash, not yet fetched
         self._audit_from = 0
+        self._behind_at: str | None = None  # the head, where it was behind us at the last health check
 
     async def follow(self) -> None:
         """Raises WrongChainError when no endpoint is left; every other trouble is met by retrying."""
@@ -93,7 +94,8 @@ class Follower:
         while True:
             wait = max(0.0, checked + self._settings.health_interval - time.monotonic())
             try:
-                first = await asyncio.wait_for(link.notifications.get(), wait)
+                async with asyncio.timeout(wait):
+                    first = await link.notifications.get()
             except TimeoutError:
                 first = {}
             await self._take(link, [first, *_waiting(link)])
@@ -163,7 +165,7 @@ class Follower:
         elif self._resume and not orphaned:
             log.warning("resume_impossible block=%d head=%d start=head", self._resume[-1].number, head.number)
         last = at.number if at is not None else self._resume[-1].number if self._resume else head.number
-        await self._load_at(link, head, orphaned, _range(last + 1, head.number - 1))
+        await self._load_at(link, head, orphaned, _range(last + 1, head.number))
 
     async def _load_at(
         self, link: Link, at: BlockRef, orphaned: tuple[BlockId, ...], skipped: tuple[int, int] | None
@@ -173,6 +175,7 @@ class Follower:
         self.recent.restart(at)
         tokens = tuple(self._pools.tokens.values())
         self._emit(Loaded(at, tokens, self._pools.with_reserves(reserves), orphaned, skipped))
+        self._pools.handed_over()
 
     async def _resume_point(self, link: Link, head: BlockRef) -> tuple[BlockRef | None, tuple[BlockId, ...]]:
         """The newest checkpoint block that is on the chain (None: none, or too far back), and the
@@ -192,12 +195,17 @@ class Follower:
             return  # known; a node that lags behind another one says nothing new
         branch = await self._branch(link, head)
         if branch is None:
-            skipped = _range(last.number + 1, head.number - 1)
             reason = f"no parent link from block {head.number} to block {last.number} within reach"
-            await self._resynchronise(link, head, reason, skipped=skipped)
+            await self._resynchronise(link, head, reason)
             return
+        try:
+            await self._take_branch(link, head, branch)
+        except StateUnavailableError as error:  # reconnecting would meet the same
+            await self._resynchronise(link, head, str(error))
+
+    async def _take_branch(self, link: Link, head: BlockRef, branch: list[BlockRef]) -> None:
         ancestor = branch[0].parent_hash if branch else head.hash
-        if ancestor != last.hash:
+        if ancestor != self.recent.last.hash:
             await self._undo(link, ancestor)
         for start in range(0, len(branch), CATCHUP_BATCH):
             blocks = branch[start : start + CATCHUP_BATCH]
@@ -267,8 +275,8 @@ class Follower:
 
     async def _process(self, link: Link, block: BlockRef, raw: Iterable[Any]) -> None:
         logs = block_logs(raw, block, self._pools.by_address.keys(), self._pools.factories)
-        new_tokens, new_pools = await self._new_pools(link, block, logs)
-        if new_pools:  # a pair's first Sync may be in the block that creates it
+        await self._find_pools(link, block, logs)
+        if self._pools.new_pools:  # a pair's first Sync may be in the block that creates it
             logs = block_logs(raw, block, self._pools.by_address.keys(), self._pools.factories)
         for error in [*logs.suspects.values(), *logs.unattributed]:
             log.error("%s", error)
@@ -278,41 +286,40 @@ class Follower:
         if suspects:
             log.error("rereading pools=%d block=%d reason='malformed logs'", len(suspects), block.number)
             logs.reserves.update(await self._pools.reserves(link, suspects, block.hash))
-        fresh = {pool.address for pool in new_pools}
-        delta = BlockDelta(
-            block,
-            _updates({pool: r for pool, r in logs.reserves.items() if pool not in fresh}),
-            tuple(new_tokens),
-            self._pools.with_reserves({pool: logs.reserves.get(pool, (0, 0)) for pool in fresh}),
-        )
+        fresh = frozenset(self._pools.new_pools)
+        known = {pool: values for pool, values in logs.reserves.items() if pool not in fresh}
+        delta = self._delta(block, known | {pool: logs.reserves.get(pool, (0, 0)) for pool in fresh})
         self._early_logs.pop(block.hash, None)
-        self.recent.push(Processed(block, frozenset(logs.reserves) | fresh, frozenset(logs.indices)))
+        self.recent.push(Processed(block, frozenset(known) | fresh, frozenset(logs.indices)))
         self._emit(NewBlock(delta))
+        self._pools.handed_over()
 
-    async def _new_pools(
-        self, link: Link, block: BlockRef, logs: BlockLogs
-    ) -> tuple[list[TokenSpec], list[PoolSpec]]:
+    async def _find_pools(self, link: Link, block: BlockRef, logs: BlockLogs) -> None:
         if any(address in self._pools.factories for address in logs.suspects):
-            return await self._pools.discover(link, block.hash)  # what the log hid, the factory lists
-        return await self._pools.created(link, block.hash, logs.created)
+            await self._pools.discover(link, block.hash)  # what the log hid, the factory lists
+        elif logs.created:
+            await self._pools.created(link, block.hash, logs.created)
 
-    async def _resynchronise(
-        self, link: Link, at: BlockRef, reason: str, *, skipped: tuple[int, int] | None = None
-    ) -> None:
-        """Read everything anew as of `at`, and say so."""
-        log.error("resynchronising block=%d reason=%r", at.number, reason)
-        new_tokens, new_pools = await self._pools.discover(link, at.hash)
-        reserves = await self._pools.reserves(link, list(self._pools.by_address), at.hash)
-        fresh = {pool.address for pool in new_pools}
-        delta = BlockDelta(
-            at,
-            _updates({pool: r for pool, r in reserves.items() if pool not in fresh}),
-            tuple(new_tokens),
-            self._pools.with_reserves({pool: reserves[pool] for pool in fresh}),
+    def _delta(self, block: BlockRef, reserves: dict[str, tuple[int, int]]) -> BlockDelta:
+        """`reserves` as updates of known pools and as new pools."""
+        new = self._pools.new_pools
+        return BlockDelta(
+            block,
+            _updates({pool: values for pool, values in reserves.items() if pool not in new}),
+            tuple(self._pools.new_tokens.values()),
+            self._pools.with_reserves({pool: values for pool, values in reserves.items() if pool in new}),
         )
+
+    async def _resynchronise(self, link: Link, at: BlockRef, reason: str) -> None:
+        """Read everything anew as of `at`, and say so; blocks in between are skipped and named."""
+        log.error("resynchronising block=%d reason=%r", at.number, reason)
+        await self._pools.discover(link, at.hash)
+        reserves = await self._pools.reserves(link, list(self._pools.by_address), at.hash)
         orphaned = await self._no_longer_on_chain(link)
+        skipped = _range(self.recent.last.number + 1, at.number - 1)
         self.recent.restart(at)
-        self._emit(Resynchronised(reason, delta, orphaned, skipped))
+        self._emit(Resynchronised(reason, self._delta(at, reserves), orphaned, skipped))
+        self._pools.handed_over()
 
     async def _no_longer_on_chain(self, link: Link) -> tuple[BlockId, ...]:
         ids = self.recent.ids()
@@ -322,12 +329,19 @@ class Follower:
     async def _check_health(self, link: Link) -> Link | None:
         """Is the node there, did a head escape us, does our state equal the chain's, is the primary back?"""
         head = await link.head()
-        if head.number > self.recent.last.number + 1:
-            log.warning("heads_missed head=%d last=%d", head.number, self.recent.last.number)
-        elif head.number < self.recent.last.number:
-            log.warning("node_behind head=%d last=%d", head.number, self.recent.last.number)
-        await self._advance(link, head)
-        await self._audit(link)
+        last = self.recent.last
+        rolled_back = False
+        if head.number > last.number + 1:
+            log.warning("heads_missed head=%d last=%d", head.number, last.number)
+        elif head.number < last.number:
+            # a node that lags moves on; one that has lost blocks stays until the next one is mined
+            rolled_back = head.hash == self._behind_at
+            log.warning("node_behind head=%d last=%d taken_as=%s", head.number, last.number,
+                        "rolled_back" if rolled_back else "lagging")  # fmt: skip
+        self._behind_at = head.hash if head.number < last.number else None
+        await self._advance(link, head, rolled_back=rolled_back)
+        if self._behind_at is None:
+            await self._audit(link)
         return await self._endpoints.better()
 
     async def _audit(self, link: Link) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mev_engine.chain.decode import UINT112, PairCreated, as_address, words
-from mev_engine.chain.errors import RpcError, StateUnavailableError
+from mev_engine.chain.errors import MissingMarketError, RpcError, StateUnavailableError
 from mev_engine.chain.rpc import BATCH_SIZE, Link
 from mev_engine.market.delta import PoolSpec, TokenSpec
 from mev_engine.settings import Address, FactorySettings, MarketSettings, Section, SettingsError
@@ -75,6 +75,10 @@ class Pools:
         self._beat = beat
         self.by_address: dict[str, PoolSpec] = {}
         self.tokens: dict[str, TokenSpec] = {}
+        # found, but not yet handed to the market: kept until an event with them was emitted, so
+        # that a connection lost in between cannot lose a pool
+        self.new_pools: dict[str, PoolSpec] = {}
+        self.new_tokens: dict[str, TokenSpec] = {}
         self._extra_tokens = [*settings.base_tokens, settings.wrapped_native]
         if settings.pools_file:
             self._read_file(Path(settings.pools_file))
@@ -107,17 +111,22 @@ class Pools:
                 pool.address, pool.token0, pool.token1, 0, 0, pool.fee_num, pool.fee_den, pool.protocol
             )
 
-    async def discover(self, link: Link, at: str) -> tuple[list[TokenSpec], list[PoolSpec]]:
-        """Pairs of the factories that are new since the last call, as of block hash `at`.
+    def handed_over(self) -> None:
+        """The market has the new pools and tokens."""
+        self.new_pools.clear()
+        self.new_tokens.clear()
 
-        Returns the new tokens and pools; the pools have zero reserves. Raises StateUnavailableError.
+    async def discover(self, link: Link, at: str) -> None:
+        """Find the factories' pairs that are not known yet, as of block hash `at`.
+
+        Raises StateUnavailableError.
         """
         pools: list[PoolSpec] = []
         for factory in self._factories.values():
             answer = await self._call_all(link, [(factory.address, ALL_PAIRS_LENGTH)], at, "allPairsLength")
             (count,) = _words(answer[0], 1) or (None,)
             if count is None:
-                raise SettingsError(
+                raise MissingMarketError(
                     f"market.factories: {factory.address} ({factory.name}) does not answer "
                     f"allPairsLength(): no Uniswap V2 factory at this address on this chain"
                 )
@@ -130,12 +139,10 @@ class Pools:
                 pools.append(self._spec(factory, pair, token0, token1))
             # a factory only ever grows, unless a reorganisation takes pairs back: those stay, empty
             factory.known = max(factory.known, count)
-        return await self._adopt(link, at, pools), pools
+        await self._adopt(link, at, pools)
 
-    async def created(
-        self, link: Link, at: str, events: Sequence[PairCreated]
-    ) -> tuple[list[TokenSpec], list[PoolSpec]]:
-        """Pools of PairCreated events that were not known yet, with zero reserves, and their tokens."""
+    async def created(self, link: Link, at: str, events: Sequence[PairCreated]) -> None:
+        """Take over the pools of PairCreated events that are not known yet, and their tokens."""
         pools = []
         for event in events:
             if event.pair not in self.by_address:
@@ -143,7 +150,7 @@ class Pools:
                     self._spec(self._factories[event.factory], event.pair, event.token0, event.token1)
                 )
                 self._factories[event.factory].known += 1
-        return await self._adopt(link, at, pools), pools
+        await self._adopt(link, at, pools)
 
     async def _pair_tokens(self, link: Link, pairs: list[str], at: str) -> list[tuple[str, str, str]]:
         calls = [(pair, selector) for pair in pairs for selector in (TOKEN0, TOKEN1)]
@@ -151,8 +158,10 @@ class Pools:
         result = []
         for pair, first, second in zip(pairs, answers[::2], answers[1::2], strict=True):
             token0, token1 = _address(first), _address(second)
-            if token0 is None or token1 is None:
-                log.error("pair_refused pair=%s reason='token0() or token1() gives no address'", pair)
+            if token0 is None or token1 is None or token0 == token1:
+                log.error(
+                    "pair_refused pair=%s reason='token0() and token1() do not give two addresses'", pair
+                )
                 continue
             result.append((pair, token0, token1))
         return result
@@ -160,7 +169,7 @@ class Pools:
     def _spec(self, factory: _Factory, pair: str, token0: str, token1: str) -> PoolSpec:
         return PoolSpec(pair, token0, token1, 0, 0, factory.fee_num, factory.fee_den, factory.name)
 
-    async def _adopt(self, link: Link, at: str, pools: Iterable[PoolSpec]) -> list[TokenSpec]:
+    async def _adopt(self, link: Link, at: str, pools: Iterable[PoolSpec]) -> None:
         """Remember `pools`; read the tokens that are new with them (and base tokens not yet known)."""
         wanted = [token for pool in pools for token in (pool.token0, pool.token1)]
         if not self.tokens.keys() >= set(self._extra_tokens):
@@ -172,9 +181,10 @@ class Pools:
         new = []
         for token, symbol, decimals in zip(addresses, answers[::2], answers[1::2], strict=True):
             new.append(TokenSpec(token, text(symbol) or f"?{token[2:8]}", _decimals(token, decimals)))
-        self.tokens.update((token.address, token) for token in new)
-        self.by_address.update((pool.address, pool) for pool in pools)
-        return new
+        for spec in new:
+            self.tokens[spec.address] = self.new_tokens[spec.address] = spec
+        for pool in pools:
+            self.by_address[pool.address] = self.new_pools[pool.address] = pool
 
     async def reserves(self, link: Link, pools: Sequence[str], at: str) -> dict[str, tuple[int, int]]:
         """getReserves() of each pool as of block hash `at`, in raw token units.

@@ -121,7 +121,8 @@ class Link:
         """Connect and check the chain id. Raises LinkError or WrongChainError."""
         link = cls(url)
         try:
-            await asyncio.wait_for(link._transport.connect(), CONNECT_TIMEOUT + 1)
+            async with asyncio.timeout(CONNECT_TIMEOUT + 1):
+                await link._transport.connect()
         except (Web3Exception, WebSocketException, OSError, TimeoutError) as error:
             # web3's own text holds the whole URL: say the cause instead
             raise LinkError(f"{link.name}: cannot connect: {_reason(error.__cause__ or error)}") from None
@@ -151,7 +152,8 @@ class Link:
 
     async def close(self) -> None:
         try:
-            await asyncio.wait_for(self._transport.disconnect(), 5)
+            async with asyncio.timeout(5):
+                await self._transport.disconnect()
         except (Web3Exception, WebSocketException, OSError, TimeoutError) as error:
             logging.getLogger(__name__).debug("close endpoint=%s error=%s", self.name, _reason(error))
 
@@ -207,7 +209,8 @@ class Link:
         transport.waiting[key] = future
         try:
             await transport.socket_send(payload)
-            return await asyncio.wait_for(future, REQUEST_TIMEOUT)
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                return await future
         except TimeoutError:
             raise LinkError(f"{self.name}: no answer to {what} within {REQUEST_TIMEOUT:.0f} s") from None
         except (Web3Exception, WebSocketException, OSError) as error:

@@ -55,7 +55,8 @@ async def _all(settings: Settings) -> list[Finding]:
 async def _try(what: str, check: Callable[[], Awaitable[str]]) -> Finding:
     """Run one check; whatever goes wrong is a finding, so that the others still run."""
     try:
-        return Finding(True, what, await asyncio.wait_for(check(), PATIENCE))
+        async with asyncio.timeout(PATIENCE):
+            return Finding(True, what, await check())
     except TimeoutError:
         return Finding(False, what, f"no answer within {PATIENCE:.0f} s")
     except SettingsError as error:
@@ -93,7 +94,7 @@ async def _redis(settings: RedisSettings) -> str:
     async with connect(settings) as client:
         await client.ping()
         # asks the server's own access list without writing anything
-        answer = await client.execute_command(
+        answer = await client.execute_command(  # type: ignore[no-untyped-call]
             "ACL", "DRYRUN", settings.username, "XADD", settings.stream, "*", "k", "v"
         )
     if answer not in (b"OK", "OK"):

@@ -1,0 +1,381 @@
+"""Wires the rooms together: chain -> market -> detect -> sinks, and tells systemd how it goes.
+
+One thread, one event loop. Applying and scanning a block takes a few milliseconds at most, far less
+than the answer to one request to a node, and must see one state throughout: so it runs in the loop
+itself. Handing it to a thread would cost a hop and a lock, and win nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mev_engine import __version__, jit
+from mev_engine.chain.checkpoint import Checkpoint
+from mev_engine.chain.endpoints import Endpoints
+from mev_engine.chain.errors import MissingMarketError, WrongChainError
+from mev_engine.chain.events import BlockId, Event, Loaded, NewBlock, Reorganised, Resynchronised
+from mev_engine.chain.follower import Follower
+from mev_engine.chain.pools import Pools
+from mev_engine.detect import GasModel, Scanner
+from mev_engine.detect.opportunity import STRATEGY
+from mev_engine.market import Market
+from mev_engine.market.delta import BlockDelta, BlockRef
+from mev_engine.market.recording import RecordedMarket, RecordingWriter
+from mev_engine.settings import Settings, SettingsError
+from mev_engine.sinks.metrics import Metrics
+from mev_engine.sinks.postgresql import PostgresqlSink
+from mev_engine.sinks.queue import Batch
+from mev_engine.sinks.redis_stream import RedisSink
+from mev_engine.systemd import notify, watchdog_seconds
+from mev_engine.types import IndexArray
+
+log = logging.getLogger("mev_engine")
+
+REPORT_EVERY = 30.0  # seconds between lines that sum up
+FLUSH_SECONDS = 10.0  # for the sinks, when stopping
+CHECKPOINT_EVERY = 1.0  # seconds; a lost second is only processed again
+KEPT_IDS = 256  # blocks in the checkpoint
+
+
+class Engine:
+    """Holds the parts; `handle` is what happens at each event of the chain."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, record: Path | None) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        chain = settings.chain
+        self._checkpoint = Checkpoint(settings.state.path(), chain.chain_id)
+        resume = self._checkpoint.read()
+        self.pools = Pools(settings.market, beat=self.beat)
+        self.follower = Follower(
+            chain,
+            self.pools,
+            Endpoints(
+                chain.endpoints, chain_id=chain.chain_id, longest_pause=chain.health_interval, beat=self.beat
+            ),
+            resume=resume,
+            emit=self.handle,
+            reserves_of=self.reserves_of,
+            beat=self.beat,
+        )
+        self.postgresql = PostgresqlSink(
+            settings.database, chain=chain.name, chain_id=chain.chain_id, metrics=metrics,
+            acknowledged=self._acknowledged,
+        )  # fmt: skip
+        self.redis = RedisSink(settings.redis, chain=chain.name, chain_id=chain.chain_id, metrics=metrics)
+        self._record_path = record
+        self._recording: RecordingWriter | None = None
+        self.market: Market | None = None
+        self.scanner: Scanner | None = None
+        self._ids: deque[BlockId] = deque(resume, maxlen=KEPT_IDS)
+        self._acknowledged_id: BlockId | None = None
+        self.ready = asyncio.Event()
+        self._progress = time.monotonic()
+        self._since_report = [0, 0, 0.0]  # blocks, opportunities, longest scan in seconds
+
+    def beat(self) -> None:
+        """There was progress: the watchdog may be told so."""
+        self._progress = time.monotonic()
+        if not self.ready.is_set():
+            notify("EXTEND_TIMEOUT_USEC=60000000")  # loading a large market may take minutes
+
+    def reserves_of(self, pool: str) -> tuple[int, int]:
+        if self.market is None:
+            raise RuntimeError("the market is asked for before it was loaded")
+        return self.market.reserves(pool)
+
+    def handle(self, event: Event) -> None:
+        """Take one event into the market, scan what it touched, queue what was found."""
+        match event:
+            case Loaded():
+                self._load(event)
+            case NewBlock(delta):
+                self._ids.append(BlockId(delta.block.number, delta.block.hash))
+                self._scan(delta)
+            case Reorganised(orphaned, delta):
+                self.metrics.reorgs.inc()
+                log.warning(
+                    "reorganised depth=%d from=%d to_ancestor=%d hash=%s pools_undone=%d", len(orphaned),
+                    orphaned[-1].number, delta.block.number, delta.block.hash, len(delta.updates),
+                )  # fmt: skip
+                self._orphan(orphaned, delta.block)
+                self._apply(delta)
+            case Resynchronised(reason, delta, orphaned, skipped):
+                self.metrics.resyncs.inc()
+                log.error(
+                    "resynchronised block=%d hash=%s pools=%d reason=%r",
+                    delta.block.number, delta.block.hash, len(delta.updates) + len(delta.new_pools), reason,
+                )  # fmt: skip
+                self._name_skipped(skipped)
+                self._orphan(orphaned, delta.block)
+                self._ids.clear()
+                self._ids.append(BlockId(delta.block.number, delta.block.hash))
+                self._scan(delta)
+
+    def _load(self, event: Loaded) -> None:
+        market_settings, detect = self.settings.market, self.settings.detect
+        started = time.monotonic()
+        try:
+            self.market = Market.build(
+                event.tokens,
+                event.pools,
+                base_tokens=tuple(market_settings.base_tokens),
+                wrapped_native=market_settings.wrapped_native,
+                max_hops=market_settings.max_hops,
+            )
+        except ValueError as error:
+            raise MissingMarketError(
+                f"[market] of the settings does not fit the chain's pools: {error}"
+            ) from error
+        self.scanner = Scanner(
+            self.market,
+            chain_id=self.settings.chain.chain_id,
+            gas=GasModel(detect.gas_per_cycle, detect.gas_per_hop, detect.priority_fee_wei),
+            min_profit=detect.min_profit_wei,
+        )
+        if self._record_path is not None:
+            self._start_recording(self._record_path, event)
+        self._name_skipped(event.skipped)
+        self._orphan(event.orphaned, event.at)
+        self._gauge()
+        self.metrics.height.set(event.at.number)
+        kept = [b for b in self._ids if b.number < event.at.number and b not in event.orphaned]
+        self._ids.clear()
+        if event.skipped is None:
+            self._ids.extend(kept)
+        self._ids.append(BlockId(event.at.number, event.at.hash))
+        log.info(
+            "loaded block=%d hash=%s tokens=%d pools=%d cycles=%d seconds=%.1f",
+            event.at.number, event.at.hash, len(event.tokens), len(event.pools), self.market.n_cycles,
+            time.monotonic() - started,
+        )  # fmt: skip
+        notify("READY=1", f"STATUS=following {self.settings.chain.name} from block {event.at.number}")
+        self.ready.set()
+
+    def _start_recording(self, path: Path, event: Loaded) -> None:
+        market = self.settings.market
+        try:
+            self._recording = RecordingWriter(
+                path,
+                RecordedMarket(
+                    self.settings.chain.chain_id,
+                    tuple(market.base_tokens),
+                    market.wrapped_native,
+                    market.max_hops,
+                    event.tokens,
+                    event.pools,
+                ),
+            )
+        except OSError as error:
+            raise SettingsError(f"--record {path}: cannot be written: {error.strerror}") from error
+
+    def _record(self, delta: BlockDelta) -> None:
+        if self._recording is None:
+            return
+        try:
+            self._recording.write(delta)
+        except OSError as error:  # a full disk must not end detection
+            log.error("recording_stopped block=%d reason=%r", delta.block.number, str(error))
+            self._recording = None
+
+    def _name_skipped(self, skipped: tuple[int, int] | None) -> None:
+        if skipped is not None:
+            first, last = skipped
+            self.metrics.missed.inc(last - first + 1)
+            log.error("blocks_skipped first=%d last=%d count=%d", first, last, last - first + 1)
+
+    def _orphan(self, orphaned: tuple[BlockId, ...], at: BlockRef) -> None:
+        """Have the rows of these blocks marked, and forget them."""
+        if not orphaned:
+            return
+        for block in orphaned:
+            log.warning("block_orphaned block=%d hash=%s", block.number, block.hash)
+        gone = set(orphaned)
+        kept = [block for block in self._ids if block not in gone]
+        self._ids.clear()
+        self._ids.extend(kept)
+        self._put(Batch.of(at, orphaned=tuple((block.number, block.hash) for block in orphaned)))
+
+    def _put(self, batch: Batch) -> None:
+        self.postgresql.put(batch)
+        self.redis.put(batch)
+
+    def _apply(self, delta: BlockDelta) -> IndexArray:
+        if self.market is None:
+            raise RuntimeError("a block arrived before the state was loaded")
+        touched = self.market.apply(delta)
+        if delta.new_pools:
+            self._gauge()
+            for pool in delta.new_pools:
+                log.info(
+                    "pool_added block=%d pool=%s dex=%s", delta.block.number, pool.address, pool.protocol
+                )
+        self._record(delta)
+        return touched
+
+    def _scan(self, delta: BlockDelta) -> None:
+        started = time.perf_counter()
+        touched = self._apply(delta)
+        if self.scanner is None:
+            raise RuntimeError("a block arrived before the state was loaded")
+        result = self.scanner.scan(delta.block, touched)
+        seconds = time.perf_counter() - started
+        self._put(Batch.of(delta.block, rows=tuple(result.opportunities)))
+        self.metrics.blocks.inc()
+        self.metrics.height.set(delta.block.number)
+        self.metrics.scan_seconds.observe(seconds)
+        self.metrics.opportunities(STRATEGY, len(result.opportunities))
+        report = self._since_report
+        report[0], report[1], report[2] = (
+            report[0] + 1,
+            report[1] + len(result.opportunities),
+            max(report[2], seconds),
+        )
+        log.debug(
+            "block number=%d touched=%d screened=%d passed=%d opportunities=%d ms=%.2f",
+            delta.block.number, len(touched), result.cycles_screened, result.cycles_passed,
+            len(result.opportunities), seconds * 1e3,
+        )  # fmt: skip
+
+    def _gauge(self) -> None:
+        if self.market is not None:
+            self.metrics.pools.set(self.market.n_pools)
+            self.metrics.cycles.set(self.market.n_cycles)
+
+    def _acknowledged(self, block: BlockRef) -> None:
+        self._acknowledged_id = BlockId(block.number, block.hash)
+
+    def save_checkpoint(self) -> None:
+        """Write the position, if the database has acknowledged a block that is still on the chain."""
+        last = self._acknowledged_id
+        if last is not None and last in self._ids:
+            ids = list(self._ids)
+            self._checkpoint.write(ids[: ids.index(last) + 1])
+
+    async def keep_checkpoint(self) -> None:
+        written: BlockId | None = None
+        while True:
+            await asyncio.sleep(CHECKPOINT_EVERY)
+            if self._acknowledged_id is not None and self._acknowledged_id != written:
+                written = self._acknowledged_id
+                try:
+                    self.save_checkpoint()
+                except OSError as error:  # a full disk: detection goes on, the next second tries again
+                    written = None
+                    log.error("checkpoint_failed reason=%r", str(error))
+
+    async def report(self) -> None:
+        """A line and a STATUS= now and then, instead of a line a block."""
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            if not self.follower.recent:
+                continue
+            blocks, found, longest = self._since_report
+            self._since_report = [0, 0, 0.0]
+            height = self.follower.recent.last.number
+            compiled = sum(misses for _hits, misses in jit.report().values())
+            self.metrics.jit_compilations.set(compiled)
+            log.info(
+                "following height=%d blocks=%d opportunities=%d slowest_ms=%.2f queued_postgresql=%d "
+                "queued_redis=%d compiled=%d endpoint=%s",
+                height, blocks, found, longest * 1e3, self.postgresql.pending_rows, self.redis.pending_rows,
+                compiled, self.follower.link_name,
+            )  # fmt: skip
+            notify(f"STATUS=block {height}, {found} opportunities in the last {REPORT_EVERY:.0f} s")
+
+    async def watchdog(self, period: float) -> None:
+        """Ping systemd while there is progress. A follower that hangs makes no progress although the
+        loop lives, so the pings stop, and systemd restarts the engine."""
+        # a request may take its full timeout, and a dead endpoint's circuit may be open for this long
+        patience = 2 * self.settings.chain.health_interval + 60
+        while True:
+            idle = time.monotonic() - self._progress
+            if idle < patience:
+                notify("WATCHDOG=1")
+            else:
+                log.error("no_progress seconds=%.0f", idle)
+            await asyncio.sleep(period / 3)
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; then flush and write the checkpoint."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            await self.until(stop)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        sinks = [asyncio.create_task(sink.run(), name=sink.name) for sink in (self.postgresql, self.redis)]
+        follow = asyncio.create_task(self.follower.follow(), name="follower")
+        helpers = [asyncio.create_task(self.keep_checkpoint()), asyncio.create_task(self.report())]
+        if (period := watchdog_seconds()) is not None:
+            helpers.append(asyncio.create_task(self.watchdog(period)))
+        stopping = asyncio.create_task(stop.wait())
+        everything = [stopping, follow, *sinks, *helpers]
+        try:
+            # none of the tasks ends by itself: whichever does has failed, and its error is ours
+            done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            log.info("stopping flush_seconds=%.0f", FLUSH_SECONDS)
+            notify("STOPPING=1")
+        finally:
+            await _cancel([follow])
+            await asyncio.gather(self.postgresql.drain(FLUSH_SECONDS), self.redis.drain(FLUSH_SECONDS))
+            await _cancel([*sinks, *helpers, stopping])
+            self.save_checkpoint()
+            if self._recording is not None:
+                self._recording.close()
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """End the tasks; their errors, if they had any, were raised by `until`."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        # once more after a second: Python 3.11's wait_for, which web3 uses, can swallow a cancellation
+        _, pending = await asyncio.wait(pending, timeout=1)
+
+
+def main(settings: Settings, *, record: Path | None = None) -> int:
+    """The service: exit code 0 after SIGTERM, 1 where it cannot go on. SettingsError is the caller's."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s", force=True
+    )
+    started = time.monotonic()
+    log.info("starting version=%s chain=%s id=%d", __version__, settings.chain.name, settings.chain.chain_id)
+    notify("STATUS=loading kernels", "EXTEND_TIMEOUT_USEC=120000000")
+    jit.warm()
+    compiled = sorted(kernel for kernel, (_hits, misses) in jit.report().items() if misses)
+    log.log(
+        logging.WARNING if compiled else logging.INFO,
+        "kernels_ready seconds=%.1f compiled=%d %s",
+        time.monotonic() - started, len(compiled), " ".join(compiled),
+    )  # fmt: skip
+    metrics = Metrics(settings.chain.name)
+    metrics.jit_compilations.set(len(compiled))
+    metrics.serve(settings.metrics)
+
+    async def live() -> None:
+        await Engine(settings, metrics, record).run()
+
+    try:
+        asyncio.run(live())
+    except (WrongChainError, MissingMarketError) as error:
+        log.critical("cannot_go_on reason=%r", str(error))
+        return 1
+    log.info("stopped")
+    return 0

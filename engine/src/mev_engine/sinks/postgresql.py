@@ -1,0 +1,99 @@
+"""Opportunities into PostgreSQL: psycopg 3 in pipeline mode, one transaction a write."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+
+from mev_engine.detect.opportunity import Opportunity
+from mev_engine.settings import DatabaseSettings
+from mev_engine.sinks.queue import Batch, QueuedSink, RefusedError
+
+WEI = Decimal(10) ** 18
+COLUMNS = (
+    "id", "chain", "chain_id", "strategy_type", "block_number", "block_hash", "created_at", "detected_at",
+    "path_tokens", "path_symbols", "pools", "amounts", "amount_in", "amount_out", "gross_profit",
+    "gas_units", "gas_price", "gas_cost", "net_profit", "profit_estimate", "rank", "conflicts_with",
+)  # fmt: skip
+# The key is the block's time and an id made of chain, block and path, so a repeated write finds its
+# own rows. A block that comes back after a reorganisation is 'detected' again.
+INSERT = f"""
+    INSERT INTO opportunities ({", ".join(COLUMNS)}) VALUES ({", ".join(["%s"] * len(COLUMNS))})
+    ON CONFLICT (created_at, id) DO UPDATE SET status = 'detected'
+        WHERE opportunities.status = 'orphaned'
+"""  # noqa: S608  (column names are the constants above)
+ORPHAN = """
+    UPDATE opportunities SET status = 'orphaned'
+    WHERE chain_id = %s AND block_number = ANY(%s) AND block_hash = ANY(%s) AND status = 'detected'
+"""
+
+
+async def connect(settings: DatabaseSettings, *, autocommit: bool = True) -> psycopg.AsyncConnection[Any]:
+    """A connection whose loss is noticed within half a minute, even by a silent network."""
+    return await psycopg.AsyncConnection.connect(
+        host=settings.host,
+        port=settings.port,
+        dbname=settings.name,
+        user=settings.user,
+        password=settings.password(),
+        sslmode=settings.sslmode,
+        application_name="mev-engine",
+        connect_timeout=10,
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        options="-c statement_timeout=30s -c timezone=UTC",
+        autocommit=autocommit,
+    )
+
+
+class PostgresqlSink(QueuedSink):
+    name = "postgresql"
+
+    def __init__(self, settings: DatabaseSettings, *, chain: str, chain_id: int, **queue: Any) -> None:
+        super().__init__(**queue)
+        self._settings = settings
+        self._chain = chain
+        self._chain_id = chain_id
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def write(self, batches: list[Batch]) -> int:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._settings)
+        if not any(batch.rows or batch.orphaned for batch in batches):
+            # nothing to store, but the block is acknowledged only by a database that is there
+            await self._connection.execute("SELECT 1")
+            return 0
+        stored = 0
+        try:
+            async with self._connection.transaction(), self._connection.cursor() as cursor:
+                for batch in batches:  # in order: a block may be orphaned, and come back
+                    if batch.rows:
+                        rows = [self._row(row, batch.detected_at) for row in batch.rows]
+                        await cursor.executemany(INSERT, rows)
+                        stored += max(cursor.rowcount, 0)
+                    if batch.orphaned:
+                        numbers, hashes = (list(part) for part in zip(*batch.orphaned, strict=True))
+                        await cursor.execute(ORPHAN, (self._chain_id, numbers, hashes))
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise RefusedError(f"{type(error).__name__}: {error}") from error
+        return stored
+
+    def _row(self, o: Opportunity, detected_at: datetime) -> tuple[Any, ...]:
+        """Values in the order of COLUMNS; integers beyond 64 bits travel as Decimal."""
+        return (
+            o.id, self._chain, self._chain_id, o.strategy, o.block.number, o.block.hash,
+            datetime.fromtimestamp(o.block.timestamp, UTC), detected_at,
+            list(o.tokens), list(o.symbols), list(o.pools), [Decimal(a) for a in o.amounts],
+            Decimal(o.amount_in), Decimal(o.amount_out), Decimal(o.gross_profit),
+            o.gas_units, Decimal(o.gas_price), Decimal(o.gas_cost), Decimal(o.net_profit),
+            Decimal(o.net_profit) / WEI, o.rank, o.conflicts_with,
+        )  # fmt: skip
