@@ -34,18 +34,24 @@ class ActionModule(ActionBase):
         specs = _read_specs(roles_path)
         roles = list(self._task.args["roles"])
         if unknown := sorted(set(roles) - set(specs)):
-            raise AnsibleActionFail(f"roles without meta/argument_specs.yml in {roles_path}: {', '.join(unknown)}")
+            raise AnsibleActionFail(
+                f"roles without meta/argument_specs.yml in {roles_path}: {', '.join(unknown)}"
+            )
 
         problems = list(misspelt(_given(task_vars), self._known(specs)))
         for role in roles:
-            problems += self._check_role(specs[role], _read_yaml(roles_path / role / "meta" / "limits.yml"), task_vars)
+            problems += self._check_role(
+                specs[role], _read_yaml(roles_path / role / "meta" / "limits.yml"), task_vars
+            )
 
         result["changed"] = False
         if problems:
             result["failed"] = True
             result["problems"] = problems
             result["msg"] = "\n".join(
-                [f"{len(problems)} wrong in the variables of {task_vars['inventory_hostname']}; nothing was changed:"]
+                [
+                    f"{len(problems)} wrong in the variables of {task_vars['inventory_hostname']}; nothing was changed:"
+                ]
                 + [f"  - {problem}" for problem in problems]
             )
         else:
@@ -99,7 +105,10 @@ def _given(task_vars: Mapping[str, Any]) -> list[str]:
 
 def _read_specs(roles_path: Path) -> dict[str, dict[str, Any]]:
     files = sorted(roles_path.glob("*/meta/argument_specs.yml"))
-    return {file.parent.parent.name: _read_yaml(file)["argument_specs"]["main"].get("options") or {} for file in files}
+    return {
+        file.parent.parent.name: _read_yaml(file)["argument_specs"]["main"].get("options") or {}
+        for file in files
+    }
 
 
 def _read_yaml(file: Path) -> Any:

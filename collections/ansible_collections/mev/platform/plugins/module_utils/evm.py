@@ -77,7 +77,9 @@ def _ask_websocket(url: str, question: bytes, timeout: float, cadata: str | None
     connection: Any = socket.create_connection((host, parts.port or (443 if secure else 80)), timeout=timeout)
     with connection:
         if secure:
-            connection = ssl.create_default_context(cadata=cadata).wrap_socket(connection, server_hostname=host)
+            connection = ssl.create_default_context(cadata=cadata).wrap_socket(
+                connection, server_hostname=host
+            )
         with connection, connection.makefile("rb") as stream:
             _shake_hands(connection, stream, parts)
             connection.sendall(_frame(question))
@@ -115,7 +117,9 @@ def _frame(payload: bytes) -> bytes:
     """One final, masked text frame (clients must mask)."""
     mask = os.urandom(4)
     head = bytes([0x81]) + (
-        bytes([0x80 | len(payload)]) if len(payload) < 126 else bytes([0xFE]) + struct.pack("!H", len(payload))
+        bytes([0x80 | len(payload)])
+        if len(payload) < 126
+        else bytes([0xFE]) + struct.pack("!H", len(payload))
     )
     return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 

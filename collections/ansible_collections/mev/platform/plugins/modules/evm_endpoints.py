@@ -59,7 +59,9 @@ problems:
 """
 
 
-def problem_of(name: str, wanted: int, url: str, later: list[str], timeout: int, trust: str | None) -> str | None:
+def problem_of(
+    name: str, wanted: int, url: str, later: list[str], timeout: int, trust: str | None
+) -> str | None:
     """What is wrong with one endpoint, or None."""
     try:
         found = chain_id(url, timeout=timeout, cadata=trust)

@@ -51,7 +51,10 @@ def test_patterns_bind_the_whole_value() -> None:
 
 # Could fail: only top-level no_log is honoured, and an API key inside an endpoint is printed.
 def test_secrets_deep_inside_are_hidden() -> None:
-    options = {"chains": {"options": {"name": {}, "endpoints": {"no_log": True}}}, "password": {"no_log": True}}
+    options = {
+        "chains": {"options": {"name": {}, "endpoints": {"no_log": True}}},
+        "password": {"no_log": True},
+    }
     assert list(secret_paths(options)) == ["chains.endpoints", "password"]
     values = {"chains": [{"endpoints": ["wss://node/KEY"]}], "password": "hunter2"}
     said = hide("wss://node/KEY is wrong, so is hunter2", values, secret_paths(options))
