@@ -18,7 +18,8 @@ SHARED = ("vm", "fs", "kernel", "dev", "user", "net/ipv4/conf", "net/ipv4/ip_for
 
 LEFT_ALONE = re.compile(
     r"vm/(compact_memory|drop_caches|stat_refresh)$"  # writing them acts, it sets nothing
-    r"|kernel/(ns_last_pid|hung_task_warnings|random/.*|hostname|domainname|tainted|keys/.*)$"  # a name space's own, or counters
+    r"|kernel/(ns_last_pid|hung_task_warnings|random/.*|tainted|keys/.*)$"  # counters, or acts
+    r"|kernel/(hostname|domainname)$"  # of the UTS name space
     r"|kernel/(msg|sem|shm|mq|auto_msgmni).*$"  # of the IPC name space
     r"|kernel/perf_event_max_sample_rate$"  # the kernel lowers it by itself
     r"|fs/(binfmt_misc|mqueue)/.*$"

@@ -105,7 +105,12 @@ def run(command: Sequence[str], *, stdin: str | None = None) -> str:
     """
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
         )
     except FileNotFoundError as error:
         package = PACKAGES.get(command[0], command[0])
@@ -147,7 +152,7 @@ def _is_supervisor(pid: int, root: Path) -> bool:
     if f"--directory={root}" not in _arguments(pid):
         return False
     try:
-        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+        return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -99,6 +99,7 @@ leader:
   returned: always
 """
 
+import functools
 import os
 import re
 import shutil
@@ -130,6 +131,11 @@ while :; do  # systemd-nspawn ends with 133 when its guest reboots
 done"""
 
 
+def unmounted(point: Path) -> bool:
+    """Try to unmount; say whether it is done."""
+    return subprocess.run(["umount", point], check=False, capture_output=True).returncode == 0
+
+
 class Host:
     """One host on disk and in memory."""
 
@@ -138,7 +144,9 @@ class Host:
         self.given = module.params
         self.name: str = self.given["name"]
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", self.name):
-            raise HostError("a name has lower-case letters, digits and hyphens, at most 63, and starts with a letter")
+            raise HostError(
+                "a name has lower-case letters, digits and hyphens, at most 63, and starts with a letter"
+            )
         self.dir = Path(self.given["state_dir"]) / "hosts" / self.name
         self.root = self.dir / "root"
         self.record = read_record(self.dir / "record.json")
@@ -173,7 +181,9 @@ class Host:
             users[name] = (int(uid), int(gid))
         for entry in self.given["files"]:
             if entry["user"] not in users:
-                raise HostError(f"the file {entry['path']} is for the user {entry['user']!r}, whom the tree lacks")
+                raise HostError(
+                    f"the file {entry['path']} is for the user {entry['user']!r}, whom the tree lacks"
+                )
             path = self.root / entry["path"].lstrip("/")
             new = [parent for parent in path.parents if not parent.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,7 +237,12 @@ class Host:
             raise HostError(f"systemd-nspawn is missing: apt-get install --no-install-recommends {package}")
         with log.open("a") as output:
             subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
             )
         if not wait_until(lambda: guest_leader(self.root) is not None, self.given["timeout"]):
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -269,7 +284,7 @@ class Host:
     def wipe(self) -> None:
         """Unmount and delete the host's directory; the record goes last."""
         for point in mounts_under(self.dir):
-            if not wait_until(lambda point=point: subprocess.run(["umount", point], check=False).returncode == 0, 10):
+            if not wait_until(functools.partial(unmounted, point), 10):
                 raise HostError(f"{point} can't be unmounted: see what uses it with fuser -vm {point}")
         for part in ("upper", "work", "root", "console.log"):
             path = self.dir / part
@@ -300,7 +315,11 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["started", "restarted", "stopped", "absent"], "default": "started"},
+            "state": {
+                "type": "str",
+                "choices": ["started", "restarted", "stopped", "absent"],
+                "default": "started",
+            },
             "tree": {"type": "path"},
             "bridge": {"type": "str"},
             "files": {"type": "list", "elements": "dict", "default": [], "options": file_spec},

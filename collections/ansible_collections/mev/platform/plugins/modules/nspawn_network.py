@@ -137,7 +137,9 @@ def check_subnet(bridge: str, subnet: ipaddress.IPv4Network) -> None:
 
 def forward_drops() -> list[str]:
     """List chains on the forward hook whose policy is drop: Docker and firewalls have those."""
-    chains = (item.get("chain", {}) for item in json.loads(run(["nft", "--json", "list", "chains"]))["nftables"])
+    chains = (
+        item.get("chain", {}) for item in json.loads(run(["nft", "--json", "list", "chains"]))["nftables"]
+    )
     return [
         f"{chain['family']} {chain['table']} {chain['name']}"
         for chain in chains
@@ -164,7 +166,9 @@ def present(module: AnsibleModule, state: Path) -> dict[str, object]:
             f"nspawn_network {module.params['address']!r}: {error}; write it as 10.87.1.1/24"
         ) from error
     if interface.network.prefixlen > 30 or interface.ip == interface.network.network_address:
-        raise HostError(f"nspawn_network {interface} is no host's address in a subnet: write it as 10.87.1.1/24")
+        raise HostError(
+            f"nspawn_network {interface} is no host's address in a subnet: write it as 10.87.1.1/24"
+        )
     path = state / "networks" / f"{bridge}.json"
     check_owner(f"the network {bridge}", read_record(path), owner)
     table = table_name(bridge)
@@ -195,6 +199,31 @@ def present(module: AnsibleModule, state: Path) -> dict[str, object]:
     return {"changed": bool(missing), "made": missing, "forward_drops": forward_drops()}
 
 
+def tear_down(bridge: str) -> None:
+    """Remove the bridge and its table, as far as they are there."""
+    members = Path(f"/sys/class/net/{bridge}/brif")
+    # the kernel takes a dead guest's interfaces away a moment after its last process
+    if not wait_until(lambda: not (members.exists() and list(members.iterdir())), 15):
+        names = ", ".join(sorted(member.name for member in members.iterdir()))
+        raise HostError(f"the bridge {bridge} still has {names}: remove what uses them and run again")
+    if table_text(table_name(bridge)):
+        run(["nft", "delete", "table", "ip", table_name(bridge)])
+    if members.exists():
+        run(["ip", "link", "delete", "dev", bridge, "type", "bridge"])
+
+
+def put_kernel_back(module: AnsibleModule, state: Path) -> list[str]:
+    """Give the controller its sysctls back, unless it has booted since and has them anyway."""
+    restored: list[str] = []
+    kernel = read_record(state / "kernel.json")
+    if kernel is not None and kernel["boot_id"] == boot_id():
+        restored, refused = restore(kernel["sysctls"])
+        for name in refused:
+            module.warn(f"the kernel refused to take back {name}")
+    (state / "kernel.json").unlink(missing_ok=True)
+    return restored
+
+
 def absent(module: AnsibleModule, state: Path) -> dict[str, object]:
     """Remove all that `present` made; put the kernel's settings back if no network is left."""
     bridge = module.params["bridge"]
@@ -202,35 +231,19 @@ def absent(module: AnsibleModule, state: Path) -> dict[str, object]:
     record = read_record(path)
     check_owner(f"the network {bridge}", record, module.params["owner"])
     last = not [other for other in (state / "networks").glob("*.json") if other != path]
-    if record is None:
-        # nothing of ours, except perhaps a kernel record whose last network went before it was put back
-        if not (last and (state / "kernel.json").exists()):
-            return {"changed": False, "restored": []}
-    else:
-        for other in sorted((state / "hosts").glob("*/record.json")):
-            if (read_record(other) or {}).get("bridge") == bridge:
-                raise HostError(f"the host {other.parent.name} is still on {bridge}: destroy it first")
-    if module.check_mode:
-        return {"changed": True, "restored": []}
-    if record is not None:
-        members = Path(f"/sys/class/net/{bridge}/brif")
-        # the kernel takes a dead guest's interfaces away a moment after its last process
-        if not wait_until(lambda: not (members.exists() and list(members.iterdir())), 15):
-            names = ", ".join(sorted(member.name for member in members.iterdir()))
-            raise HostError(f"the bridge {bridge} still has {names}: remove what uses them and run again")
-        if table_text(table_name(bridge)):
-            run(["nft", "delete", "table", "ip", table_name(bridge)])
-        if members.exists():
-            run(["ip", "link", "delete", "dev", bridge, "type", "bridge"])
+    # a kernel record without any network is left where a run was killed between the two
+    if record is None and not (last and (state / "kernel.json").exists()):
+        return {"changed": False, "restored": []}
+    for other in sorted((state / "hosts").glob("*/record.json")):
+        if (read_record(other) or {}).get("bridge") == bridge:
+            raise HostError(f"the host {other.parent.name} is still on {bridge}: destroy it first")
     restored = []
-    if last:
-        kernel = read_record(state / "kernel.json")
-        if kernel is not None and kernel["boot_id"] == boot_id():
-            restored, refused = restore(kernel["sysctls"])
-            for name in refused:
-                module.warn(f"the kernel refused to take back {name}")
-        (state / "kernel.json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)  # last: until here another run finishes what was interrupted
+    if not module.check_mode:
+        if record is not None:
+            tear_down(bridge)
+        if last:
+            restored = put_kernel_back(module, state)
+        path.unlink(missing_ok=True)  # last: until here another run finishes what was interrupted
     return {"changed": True, "restored": restored}
 
 

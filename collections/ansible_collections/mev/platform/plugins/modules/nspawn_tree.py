@@ -96,7 +96,9 @@ CARRIED = re.compile(
 """apt settings that say how this network is reached; the rest is the controller's own business."""
 
 
-def apt_sources(release: dict[str, str], suite: str, mirror: str, mirror_security: str, targets: str) -> list[str]:
+def apt_sources(
+    release: dict[str, str], suite: str, mirror: str, mirror_security: str, targets: str
+) -> list[str]:
     """Return one-line apt sources for `suite`.
 
     Args:
@@ -142,7 +144,12 @@ def build(module: AnsibleModule, path: Path, sources: list[str], settings: list[
     work = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
     work.chmod(0o755)
     (work / "sources.list").write_text("\n".join(sources) + "\n")
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(module.params['packages'])}"]
+    command = [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join(module.params['packages'])}",
+    ]
     command += [f"--aptopt={setting.rstrip(';')}" for setting in settings]
     command += [f"--customize-hook={module.params['customize']}"]
     command += [module.params["suite"], str(work / "tree"), str(work / "sources.list")]
@@ -180,9 +187,17 @@ def main() -> None:
     given = module.params
     try:
         targets = run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+            [
+                "apt-get",
+                "indextargets",
+                "--format",
+                "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+                "Created-By: Packages",
+            ]
         )
-        sources = apt_sources(os_release(), given["suite"], given["mirror"], given["mirror_security"], targets)
+        sources = apt_sources(
+            os_release(), given["suite"], given["mirror"], given["mirror_security"], targets
+        )
         settings = apt_settings(run(["apt-config", "dump"]))
         shaped_by = {
             "suite": given["suite"],

@@ -1,0 +1,70 @@
+# The platform's commands. `make` alone lists them. What each needs is installed first, from lock files.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Python for the virtual environment; empty: python3, else the newest of 3.13, 3.12, 3.11
+PYTHON ?=
+# Which inventory `up` and `down` act on
+INVENTORY ?= inventories/local
+
+ACTIVATE := source .venv/bin/activate && source bin/become-rights
+export MOLECULE_EPHEMERAL_DIRECTORY ?= $(CURDIR)/.cache/molecule
+
+.PHONY: help setup up down status test test-all test-hosts molecule lint unit bench lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what the commands need: .venv, node packages, Debian packages
+	@PYTHON="$(PYTHON)" bin/setup
+
+up: setup ## create the local host, deploy everything to it, show what runs
+	@$(ACTIVATE)
+	ansible-playbook -i $(INVENTORY) playbooks/hosts/create.yml
+	ansible-playbook -i $(INVENTORY) site.yml
+	ansible-playbook -i $(INVENTORY) playbooks/operations/status.yml
+
+status: setup ## show what runs, blocks seen and the best opportunities
+	@$(ACTIVATE)
+	ansible-playbook -i $(INVENTORY) playbooks/operations/status.yml
+
+down: setup ## destroy the local host and all that was made for it
+	@$(ACTIVATE)
+	ansible-playbook -i $(INVENTORY) playbooks/hosts/destroy.yml
+
+test: ## lint, unit tests, and the whole platform on a fresh host
+	@bin/steps setup lint unit molecule
+
+test-all: ## test, and what takes longer: hosts interrupted at every point
+	@bin/steps setup lint unit test-hosts molecule
+
+test-hosts: setup ## kill host creation half-way, recover, and look for anything left behind
+	@$(ACTIVATE)
+	pytest -p no:cacheprovider tests/hosts
+
+molecule: setup ## the Molecule scenario `default`
+	@$(ACTIVATE)
+	molecule test
+
+lint: setup ## ansible-lint, yamllint, ruff, mypy, shellcheck
+	@$(ACTIVATE)
+	bin/lint
+
+unit: setup ## tests of the engine and of the collection
+	@$(ACTIVATE)
+	pytest
+
+bench: setup ## nanoseconds a cycle, beside the same loops in C
+	@$(ACTIVATE)
+	mev-engine bench
+
+lock: setup ## compile the lock files anew
+	@$(ACTIVATE)
+	bin/lock
+
+clean: ## delete the cached Debian trees and what `setup` installed
+	@rm -rf .cache engine/devchain/node_modules .venv
+	bin/as-root rm -rf /var/cache/mev-platform
