@@ -87,6 +87,7 @@ class Follower:
         self.link_name = link.name
         log.info("connected endpoint=%s", link.name)
         self._early_logs.clear()
+        self._behind_at = None
         if not self.recent:
             await self._load(link)
         await self._advance(link, await link.head())
