@@ -104,11 +104,13 @@ def _given(task_vars: Mapping[str, Any]) -> list[str]:
 
 
 def _read_specs(roles_path: Path) -> dict[str, dict[str, Any]]:
-    files = sorted(roles_path.glob("*/meta/argument_specs.yml"))
-    return {
-        file.parent.parent.name: _read_yaml(file)["argument_specs"]["main"].get("options") or {}
-        for file in files
-    }
+    """Role to its options, those of all its entry points together."""
+    specs: dict[str, dict[str, Any]] = {}
+    for file in sorted(roles_path.glob("*/meta/argument_specs.yml")):
+        options = specs.setdefault(file.parent.parent.name, {})
+        for entry in _read_yaml(file)["argument_specs"].values():
+            options.update(entry.get("options") or {})
+    return specs
 
 
 def _read_yaml(file: Path) -> Any:
