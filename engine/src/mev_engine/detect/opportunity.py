@@ -15,9 +15,11 @@ class Opportunity:
     """One cycle, sized and verified against the state after `block`.
 
     `amounts` has hops + 1 entries in raw token units: the input, then each hop's output, as the
-    pairs' own integer arithmetic gives them. `gross_profit` is in the base token's raw units;
-    `gas_cost` and `net_profit` are wei of the chain's native coin. `rank` 1 is the best of its
-    block; `conflicts_with` names the better-ranked opportunity that shares a pool with this one.
+    pairs' own integer arithmetic gives them. `tokens` and `symbols` stand beside them, so that the
+    first and last are the base token; `pools` has one entry a hop. `gross_profit` is in the base
+    token's raw units; `gas_cost` and `net_profit` are wei of the chain's native coin. `rank` 1 is
+    the best of its block; `conflicts_with` names the better-ranked opportunity that shares a pool
+    with this one.
     """
 
     id: str

@@ -1,0 +1,245 @@
+"""Screen, size, verify exactly, take off gas, rank: one scan of a block."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mev_engine.detect import kernels
+from mev_engine.detect.exact import Hop, Sized, best_amounts
+from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
+from mev_engine.market.cycles import LoopTable
+from mev_engine.market.delta import BlockRef
+from mev_engine.market.market import Market
+from mev_engine.types import FloatArray, IndexArray
+
+
+@dataclass(frozen=True, slots=True)
+class GasModel:
+    """Cost of executing a cycle: `per_cycle + hops * per_hop` gas units at
+    base fee plus `priority_fee` (wei a unit)."""
+
+    per_cycle: int = 60_000
+    per_hop: int = 75_000
+    priority_fee: int = 10**9
+
+    def units(self, hops: int) -> int:
+        return self.per_cycle + hops * self.per_hop
+
+    def price(self, block: BlockRef) -> int:
+        return block.base_fee + self.priority_fee
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """`opportunities`: net profit above the floor, best first. `cycles_screened` counts both
+    directions of a loop, `cycles_passed` those that gain at the margin. `seconds`: wall time.
+
+    When asked for, `unprofitable` has those that gain before gas and fall short of the floor after
+    it, best first, and `unsettled` counts the cycles left out of it, none of which can reach the
+    floor. `unpriced`: base tokens without an active pool to the wrapped native coin in this block,
+    whose cycles are therefore among the unsettled."""
+
+    opportunities: tuple[Opportunity, ...]
+    cycles_screened: int
+    cycles_passed: int
+    seconds: float
+    unprofitable: tuple[Opportunity, ...] = ()
+    unsettled: int = 0
+    unpriced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    """Native wei for a base token's raw unit, as the exact ratio `numerator / denominator`."""
+
+    numerator: int
+    denominator: int
+
+
+@dataclass(frozen=True, slots=True)
+class _SizedHits:
+    """Hits of one loop table with their best inputs (raw base units) and the most that each can be
+    worth over gas and floor (wei; -inf without a price)."""
+
+    table: LoopTable
+    hits: IndexArray
+    amount: FloatArray
+    worth: FloatArray
+
+
+class Scanner:
+    """Finds opportunities in a market. Keeps no state between blocks but its scratch memory."""
+
+    def __init__(self, market: Market, *, chain_id: int, gas: GasModel, min_profit: int) -> None:
+        """`min_profit`: wei of the native coin after gas; only what is above it is emitted."""
+        self.market = market
+        self.chain_id = chain_id
+        self.gas = gas
+        self.min_profit = min_profit
+        self._index = market.cycles
+        self._stamps: list[IndexArray] = []
+        self._generation = 0
+        self._native_pools: dict[str, list[int]] = {}
+        self._fit()
+
+    def scan(self, block: BlockRef, touched: IndexArray, *, unprofitable: int = 0) -> ScanResult:
+        """Opportunities among the cycles through `touched` pools (what `Market.apply` returned).
+
+        `unprofitable`: settle as many of the cycles that can't pay for gas too, the most promising first.
+        """
+        started = time.perf_counter()
+        if self._index is not self.market.cycles:
+            self._fit()
+        self._generation += 1
+        found = [
+            kernels.screen_touched(
+                touched, t.pool_offsets, t.pool_loops, t.edges, self.market.log_rate, stamp, self._generation
+            )
+            for t, stamp in zip(self._index.tables, self._stamps, strict=True)
+        ]
+        screened = 2 * sum(count for count, _ in found)
+        return self._finish(block, screened, [hits for _, hits in found], unprofitable, started)
+
+    def scan_all(self, block: BlockRef, *, unprofitable: int = 0) -> ScanResult:
+        """Opportunities among all cycles; `unprofitable` as for `scan`."""
+        started = time.perf_counter()
+        if self._index is not self.market.cycles:
+            self._fit()
+        found = [kernels.screen_all(t.edges, self.market.log_rate) for t in self._index.tables]
+        return self._finish(block, self._index.n_cycles, found, unprofitable, started)
+
+    def _fit(self) -> None:
+        """Scratch memory and price sources for the market's present index."""
+        self._index = self.market.cycles
+        self._stamps = [np.zeros(len(t.edges), dtype=np.int32) for t in self._index.tables]
+        self._generation = 0
+        self._native_pools = {base: self.market.native_pools(base) for base in self.market.base_tokens}
+
+    def _finish(
+        self, block: BlockRef, screened: int, hits: list[IndexArray], unprofitable: int, started: float
+    ) -> ScanResult:
+        prices = {base: self._price(base) for base in self.market.base_tokens}
+        sized = [
+            self._size(block, table, table_hits, prices)
+            for table, table_hits in zip(self._index.tables, hits, strict=True)
+        ]
+        worth = np.concatenate([s.worth for s in sized])  # upper bound of net profit over the floor, wei
+        least = _least_worth(worth, unprofitable)
+        found = [o for s in sized for o in self._settle(block, s, least, prices)]
+        found.sort(key=lambda o: (-o.net_profit, o.id))
+        ranked = [replace(o, rank=i) for i, o in enumerate(found, start=1)]
+        profitable = sum(o.net_profit > self.min_profit for o in ranked)
+        return ScanResult(
+            opportunities=tuple(mark_conflicts(ranked[:profitable])),
+            cycles_screened=screened,
+            cycles_passed=len(worth),
+            seconds=time.perf_counter() - started,
+            unprofitable=tuple(ranked[profitable:]) if unprofitable else (),
+            unsettled=int(np.count_nonzero(worth < least)),
+            unpriced=tuple(base for base, price in prices.items() if price is None),
+        )
+
+    def _price(self, base: str) -> _Price | None:
+        """Mid price of the deepest direct pool to the native coin; None if none of them is active."""
+        if base == self.market.wrapped_native:
+            return _Price(1, 1)
+        best: _Price | None = None
+        for pool in self._native_pools[base]:
+            reserve0, reserve1 = self.market.exact[2 * pool : 2 * pool + 2]
+            native_first = self.market.pools[pool].token0 == self.market.wrapped_native
+            native, other = (reserve0, reserve1) if native_first else (reserve1, reserve0)
+            if other and native and (best is None or native > best.numerator):
+                best = _Price(native, other)
+        return best
+
+    def _size(
+        self, block: BlockRef, table: LoopTable, hits: IndexArray, prices: dict[str, _Price | None]
+    ) -> _SizedHits:
+        """Inputs and bounds for the hits of one length, in float64."""
+        market = self.market
+        amount, bound = np.empty(len(hits)), np.empty(len(hits))
+        kernels.size_hits(hits, table.edges, market.reserve, market.gamma, amount, bound)
+        value = self._native_values(prices)[market.edge_token[table.edges[hits >> 1, 0]]]
+        gas_cost = self.gas.units(table.hops) * self.gas.price(block)
+        # the factor is far above the rounding of these few operations
+        worth = bound * value * (1.0 + 1e-9) - float(gas_cost + self.min_profit)
+        worth[value == 0.0] = -np.inf  # no price
+        return _SizedHits(table, hits, amount, worth)
+
+    def _settle(
+        self, block: BlockRef, sized: _SizedHits, least: float, prices: dict[str, _Price | None]
+    ) -> list[Opportunity]:
+        """The exact optimum of every hit that may be worth `least` or more."""
+        found = []
+        for i in np.flatnonzero(sized.worth >= least):
+            edges = [int(edge) for edge in sized.table.edges[sized.hits[i] >> 1]]
+            if sized.hits[i] & 1:
+                edges = [edge ^ 1 for edge in reversed(edges)]
+            best = best_amounts(self._hops(edges), float(sized.amount[i]))
+            if best is not None:
+                found.append(self._opportunity(block, edges, best, prices))
+        return found
+
+    def _native_values(self, prices: dict[str, _Price | None]) -> FloatArray:
+        """Native wei for one raw unit by token number; 0 where there is no price."""
+        values = np.zeros(self.market.n_tokens)
+        for base, price in prices.items():
+            if price is not None:
+                values[self.market.token_index[base]] = price.numerator / price.denominator
+        return values
+
+    def _hops(self, edges: list[int]) -> tuple[Hop, ...]:
+        exact, pools = self.market.exact, self.market.pools
+        return tuple((exact[e], exact[e ^ 1], pools[e >> 1].fee_num, pools[e >> 1].fee_den) for e in edges)
+
+    def _opportunity(
+        self, block: BlockRef, edges: list[int], sized: Sized, prices: dict[str, _Price | None]
+    ) -> Opportunity:
+        market = self.market
+        specs = [market.tokens[market.edge_token[edge]] for edge in edges]
+        specs.append(specs[0])
+        tokens = tuple(spec.address for spec in specs)
+        pools = tuple(market.pools[edge >> 1].address for edge in edges)
+        price = prices[tokens[0]]
+        assert price is not None  # noqa: S101  hits of unpriced bases have been left out
+        units, gas_price = self.gas.units(len(edges)), self.gas.price(block)
+        return Opportunity(
+            id=opportunity_id(self.chain_id, block.hash, tokens, pools),
+            strategy=STRATEGY,
+            block=block,
+            tokens=tokens,
+            symbols=tuple(spec.symbol for spec in specs),
+            pools=pools,
+            amounts=sized.amounts,
+            gross_profit=sized.profit,
+            gas_units=units,
+            gas_price=gas_price,
+            gas_cost=units * gas_price,
+            net_profit=sized.profit * price.numerator // price.denominator - units * gas_price,
+            rank=0,
+            conflicts_with=None,
+        )
+
+
+def _least_worth(worth: FloatArray, unprofitable: int) -> float:
+    """Cycles worth this much or more are settled: all that may reach the floor, and the best
+    `unprofitable` of the others that have a price."""
+    others = worth[(worth < 0.0) & np.isfinite(worth)]
+    wanted = min(unprofitable, len(others))
+    return float(np.partition(others, -wanted)[-wanted]) if wanted else 0.0
+
+
+def mark_conflicts(ranked: Iterable[Opportunity]) -> list[Opportunity]:
+    """Best first, give each pool to the first that wants it; later ones name who has it."""
+    owner: dict[str, str] = {}
+    result = []
+    for opportunity in ranked:
+        rival = next((owner[pool] for pool in opportunity.pools if pool in owner), None)
+        if rival is None:
+            owner |= dict.fromkeys(opportunity.pools, opportunity.id)
+        result.append(replace(opportunity, conflicts_with=rival))
+    return result
