@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from mev_devchain.chain import ChainError, recover_state, running_anvil
-from mev_devchain.deploy import DEPLOYER, Contracts, connect, deploy
+from mev_devchain.deploy import DEPLOYER, Contracts, connect, deploy, rpc_call
 from mev_devchain.market import MarketError, MarketSpec, Pool, from_seed, from_snapshot
 from web3 import Web3
+from web3.exceptions import BlockNotFound
 
 pytestmark = pytest.mark.chain
 
@@ -60,15 +61,27 @@ def test_interrupted_deployment_is_finished_and_another_market_refused(
     assert (fresh_chain.eth.block_number, fresh_chain.eth.get_transaction_count(DEPLOYER)) == before
 
 
-def test_half_written_state_is_replaced_by_the_last_whole_one(tmp_path: Path) -> None:
-    # fails if a kill while anvil writes left a file with which it never starts again
+def test_a_killed_chain_comes_back_from_its_last_whole_state(node_modules: Path, tmp_path: Path) -> None:
+    """Fails if a kill in the middle of a write left a file with which anvil never starts again, or if
+    dropping old blocks cost the chain its height, its newest hashes or its accounts."""
     state = tmp_path / "state.json"
-    state.write_text('{"block": 1}')
-    recover_state(state)
-    state.write_text('{"block": 2, "acc')
-    recover_state(state)
-    assert state.read_text() == '{"block": 1}'
-    assert (tmp_path / "state.json.broken").read_text() == '{"block": 2, "acc'
+    options = ("--no-mining", "--state", str(state))
+    with running_anvil(*options, log=tmp_path / "1.log", node_modules=node_modules) as anvil:
+        web3 = connect(anvil.http)
+        rpc_call(web3, "anvil_mine", hex(50))
+        rpc_call(web3, "anvil_setBalance", DEPLOYER, hex(12345))
+        hashes = [web3.eth.get_block(number)["hash"] for number in (0, 45, 50)]
+    recover_state(state, keep_blocks=10)
+    state.write_bytes(state.read_bytes()[:-100])  # as a kill in the middle of a write leaves it
+    recover_state(state, keep_blocks=10)
+
+    with running_anvil(*options, log=tmp_path / "2.log", node_modules=node_modules) as anvil:
+        web3 = connect(anvil.http)
+        assert [web3.eth.get_block(number)["hash"] for number in (0, 45, 50)] == hashes
+        assert web3.eth.block_number == 50
+        assert web3.eth.get_balance(DEPLOYER) == 12345
+        with pytest.raises(BlockNotFound):
+            web3.eth.get_block(30)
 
 
 @pytest.mark.data

@@ -120,25 +120,37 @@ def _wait_for_port(process: subprocess.Popen[str], log: Path, timeout: float) ->
     raise ChainError(f"anvil did not listen within {timeout:g} s; its log {log} ends:\n{text[-2000:]}")
 
 
-def recover_state(path: Path) -> str:
-    """Make sure that anvil can load the state file `path`, and say what was done.
+def recover_state(path: Path, *, keep_blocks: int = 1000) -> str:
+    """Make sure that anvil can load the state file `path`, now and for a long time; say what was done.
 
     anvil writes its state in place, so a kill in that moment leaves half a file, with which it would
     never start again. A whole file is kept as `PATH.good`; half a file is replaced by that copy (the
     chain then goes back a little, as in a reorg) or, where there is none, put aside as `PATH.broken`.
+    It also keeps every block for ever, 2 kB each: all but the first and the last `keep_blocks` go.
     """
     good, broken = path.with_name(path.name + ".good"), path.with_name(path.name + ".broken")
     if not path.exists():
         return f"{path} does not exist: a fresh chain"
     try:
-        json.loads(path.read_bytes())
+        state = json.loads(path.read_bytes())
     except ValueError as error:
         path.replace(broken)
         if not good.exists():
             return f"{path} was not whole ({error}): put aside as {broken}, a fresh chain"
-        shutil.copyfile(good, path)
+        _write_whole(path, good.read_bytes())
         return f"{path} was not whole ({error}): put aside as {broken}, replaced by {good}"
-    temporary = good.with_name(good.name + ".new")
-    shutil.copyfile(path, temporary)
-    temporary.replace(good)
-    return f"{path} is whole"
+    blocks = state.get("blocks", [])
+    oldest = int(state.get("best_block_number") or 0) - keep_blocks
+    kept = [block for block in blocks if not 0 < int(block["header"]["number"], 16) <= oldest]
+    if len(kept) < len(blocks):
+        state["blocks"] = kept
+        _write_whole(path, json.dumps(state).encode())
+    _write_whole(good, path.read_bytes())
+    return f"{path} is whole: {len(kept)} of {len(blocks)} blocks kept"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """All of it or nothing, whenever this process is killed."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(content)
+    temporary.replace(path)

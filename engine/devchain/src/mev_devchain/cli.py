@@ -11,7 +11,7 @@ from pathlib import Path
 from mev_devchain import trader
 from mev_devchain.chain import ChainError, anvil_command, default_node_modules, recover_state
 from mev_devchain.deploy import Contracts, Deployment, connect, deploy
-from mev_devchain.market import MarketError, MarketSpec, from_seed, from_snapshot
+from mev_devchain.market import MarketError, MarketSpec, add_market_options, write_market
 
 EXAMPLE = """\
 In a checkout, with `npm ci --ignore-scripts` done in engine/devchain:
@@ -53,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     market = commands.add_parser("market", help="write a market specification: tokens, pools, reserves")
-    market.add_argument("--out", type=Path, required=True, metavar="FILE")
-    market.add_argument("--data", type=Path, metavar="DIR", help="real data; its pools/ has the V2 snapshot")
-    market.add_argument("--seed", type=int, default=1, metavar="N", help="without --data (default 1)")
+    add_market_options(market)
     market.set_defaults(run=_market)
 
     run = commands.add_parser(
@@ -92,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "recover-state", help="make sure that anvil can load a state file after a kill"
     )
     state.add_argument("file", type=Path, metavar="FILE")
+    state.add_argument("--keep-blocks", type=int, default=1000, metavar="N", help="default %(default)s")
     state.set_defaults(run=_recover_state)
     return parser
 
@@ -114,9 +113,7 @@ def _add_rpc(parser: argparse.ArgumentParser) -> None:
 
 
 def _market(arguments: argparse.Namespace) -> int:
-    market = from_snapshot(arguments.data) if arguments.data else from_seed(arguments.seed)
-    arguments.out.write_text(market.to_json(), encoding="utf-8")
-    print(f"{arguments.out}: {len(market.tokens)} tokens, {len(market.pools)} pools, {market.source}")
+    print(f"{arguments.out}: {write_market(arguments.out, arguments.data, arguments.seed)}")
     return 0
 
 
@@ -151,5 +148,5 @@ def _anvil(arguments: argparse.Namespace) -> int:
 
 
 def _recover_state(arguments: argparse.Namespace) -> int:
-    print(recover_state(arguments.file))
+    print(recover_state(arguments.file, keep_blocks=arguments.keep_blocks))
     return 0

@@ -6,6 +6,7 @@ that its prices belong together), or a seeded generator where that data is not a
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gzip
 import json
@@ -128,6 +129,14 @@ class MarketSpec:
             raise MarketError(
                 f"not a market specification ({error!r}); write one with `mev-devchain market --out FILE`"
             ) from error
+
+
+def write_market(out: Path, data: Path | None, seed: int) -> str:
+    """Write the market of the data under `data`, or without it of `seed`; returns what it is, in words."""
+    market = from_snapshot(data) if data else from_seed(seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(market.to_json(), encoding="utf-8")
+    return f"{len(market.tokens)} tokens, {len(market.pools)} pools, {market.source}"
 
 
 # --- the real snapshot ----------------------------------------------------------------------------
@@ -272,3 +281,22 @@ def from_seed(seed: int, *, n_pools: int = 48) -> MarketSpec:
     return MarketSpec(
         f"seeded generator, seed {seed}", tuple(Token(s, d) for s, d, _ in _SEEDED_TOKENS), tuple(pools)
     )
+
+
+def main() -> None:
+    """`python -m mev_devchain.market`: the command `market` alone, with nothing but Python's own library."""
+    parser = argparse.ArgumentParser(description="Write a market specification")
+    add_market_options(parser)
+    arguments = parser.parse_args()
+    print(f"{arguments.out}: {write_market(arguments.out, arguments.data, arguments.seed)}")
+
+
+def add_market_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `mev-devchain market`."""
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="real data; its pools/ has the V2 snapshot")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="without --data (default 1)")
+
+
+if __name__ == "__main__":
+    main()
