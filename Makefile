@@ -35,11 +35,11 @@ down: setup ## destroy the local host and all that was made for it
 	@$(ACTIVATE)
 	ansible-playbook -i $(INVENTORY) playbooks/hosts/destroy.yml
 
-test: ## lint, unit tests, and the whole platform on a fresh host
-	@bin/steps setup lint unit molecule
-
-test-all: ## test, and what takes longer: hosts interrupted at every point
+test: ## lint, unit tests, hosts that are killed half-way, the whole platform on a fresh host
 	@bin/steps setup lint unit test-hosts molecule
+
+test-all: ## test, on each interpreter that is here (3.11 to 3.13)
+	@bin/test-all
 
 test-hosts: setup ## kill host creation half-way, recover, and look for anything left behind
 	@$(ACTIVATE)
