@@ -83,7 +83,7 @@ def _metrics(settings: Settings) -> tuple[dict[str, float], str]:
     """The engine's own figures, and what is wrong where it does not answer."""
     url = f"http://{settings.metrics.host}:{settings.metrics.port}/metrics"
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310  (http, from our settings)
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             text = answer.read().decode()
     except (URLError, TimeoutError) as error:
         return {}, f"engine metrics {url}: {error}; see journalctl -u mev-engine@{settings.chain.name}"
