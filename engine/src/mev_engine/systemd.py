@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+
+log = logging.getLogger(__name__)
 
 
 def notify(*assignments: str) -> None:
@@ -14,8 +17,12 @@ def notify(*assignments: str) -> None:
     if address.startswith("@"):  # Linux's abstract namespace
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as client:
-        client.connect(address)
-        client.sendall("\n".join(assignments).encode())
+        client.settimeout(1)  # a manager that does not read must not stop the engine
+        try:
+            client.connect(address)
+            client.sendall("\n".join(assignments).encode())
+        except OSError as error:
+            log.warning("notify_failed socket=%s message=%r reason=%r", address, assignments, str(error))
 
 
 def watchdog_seconds() -> float | None:
