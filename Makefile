@@ -7,10 +7,13 @@ MAKEFLAGS += --no-print-directory
 
 # Python for the virtual environment; empty: python3, else the newest of 3.13, 3.12, 3.11
 PYTHON ?=
+# Where that environment is
+VENV ?= .venv
+export PYTHON VENV
 # Which inventory `up` and `down` act on
 INVENTORY ?= inventories/local
 
-ACTIVATE := source .venv/bin/activate && source bin/become-rights
+ACTIVATE := source $(VENV)/bin/activate && source bin/become-rights
 export MOLECULE_EPHEMERAL_DIRECTORY ?= $(CURDIR)/.cache/molecule
 
 .PHONY: help setup up down status test test-all test-hosts molecule lint unit bench lock clean
@@ -19,7 +22,7 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the commands need: .venv, node packages, Debian packages
-	@PYTHON="$(PYTHON)" bin/setup
+	@bin/setup
 
 up: setup ## create the local host, deploy everything to it, show what runs
 	@$(ACTIVATE)
@@ -38,7 +41,7 @@ down: setup ## destroy the local host and all that was made for it
 test: ## lint, unit tests, hosts that are killed half-way, the whole platform on a fresh host
 	@bin/steps setup lint unit test-hosts molecule
 
-test-all: ## test, on each interpreter that is here (3.11 to 3.13)
+test-all: ## test, on the oldest and on the newest Python that is here (3.11 to 3.13)
 	@bin/test-all
 
 test-hosts: setup ## kill host creation half-way, recover, and look for anything left behind

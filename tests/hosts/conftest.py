@@ -53,7 +53,7 @@ class Inventory:
     def start(self, playbook: str, **environment: str) -> subprocess.Popen[str]:
         """Start create or destroy and return at once."""
         process = subprocess.Popen(
-            ["ansible-playbook", "-i", self.path, PLAYBOOKS / f"{playbook}.yml"],
+            ["ansible-playbook", "-i", str(self.path), str(PLAYBOOKS / f"{playbook}.yml")],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, **environment}, start_new_session=True,
         )  # fmt: skip
@@ -68,7 +68,17 @@ class Inventory:
 
     def ssh(self, script: str) -> str:
         """Run a shell script on the host as root, as a user would."""
-        command = ["ansible", "-i", self.path, self.name, "-b", "-m", "ansible.builtin.raw", "-a", script]
+        command = [
+            "ansible",
+            "-i",
+            str(self.path),
+            self.name,
+            "-b",
+            "-m",
+            "ansible.builtin.raw",
+            "-a",
+            script,
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.split("\n", 1)[1]

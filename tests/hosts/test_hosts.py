@@ -19,8 +19,8 @@ from .conftest import Inventory
 
 
 def test_a_host_lives_and_leaves_nothing(inventory: Inventory) -> None:
-    # fails if a second create changes anything, a reboot does not come back, files of the host are lost in it,
-    # or a sysctl that the host wrote into the controller's kernel stays
+    # fails if a second create changes anything, a reboot does not come back, the host's files are lost in
+    # it, or a sysctl that the host wrote into the controller's kernel stays
     inventory.play("create")
     assert "running" in inventory.ssh("systemctl is-system-running --wait")
     inventory.ssh(
