@@ -51,6 +51,7 @@ class _Transport(WebSocketProvider):
                 "open_timeout": CONNECT_TIMEOUT,
                 "ping_interval": 10,
                 "ping_timeout": 20,
+                "close_timeout": 1,  # a node that is gone does not answer the closing either
                 "compression": None,  # deflate costs more time than it saves near the node
             },
             max_connection_retries=1,  # endpoints.py decides about retries
