@@ -1,0 +1,160 @@
+"""Pairs are found through the real factory: those that are there, those that come, those that go."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from eth_utils.address import to_checksum_address
+from mev_devchain.chain import default_node_modules
+from mev_devchain.deploy import Contracts
+from mev_engine.chain.errors import MissingMarketError
+from mev_engine.chain.pools import text
+from mev_engine.engine import Engine
+
+from .harness import PAIRS, SENDER, WETH, Chain, make_settings, reaches, running_chain, running_engine
+
+pytestmark = pytest.mark.chain
+
+UNIT = 10**18
+
+
+class Exchange:
+    """The real factory, WETH9 and two tokens, deployed from account 0."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._contracts = Contracts(default_node_modules())
+        self.weth = self._create("WETH9")
+        self.factory = self._create("Factory", to_checksum_address(SENDER))
+        self.tokens = [
+            self._create("Token", name, name, decimals) for name, decimals in (("USDX", 6), ("TWO", 2))
+        ]
+        self._send(self.weth, self._contracts.call("WETH9", "deposit"), value=1000 * UNIT)
+        for token in self.tokens:
+            self._send(token, self._contracts.call("Token", "mint(uint256)", 10**15))
+        chain.mine()
+
+    def _create(self, name: str, *arguments: object) -> str:
+        data = self._contracts.create(name, *arguments)
+        sent = self._chain.rpc("eth_sendTransaction", {"from": SENDER, "data": data, "gas": hex(6_000_000)})
+        self._chain.mine()
+        return str(self._chain.rpc("eth_getTransactionReceipt", sent)["contractAddress"])
+
+    def _send(self, to: str, data: str, value: int = 0) -> None:
+        transaction = {"from": SENDER, "to": to, "data": data, "gas": hex(5_000_000), "value": hex(value)}
+        self._chain.rpc("eth_sendTransaction", transaction)
+
+    def create_pair(self, token: str) -> None:
+        self._send(
+            self.factory,
+            self._contracts.call(
+                "Factory", "createPair", to_checksum_address(self.weth), to_checksum_address(token)
+            ),
+        )
+
+    def pair(self, token: str) -> str:
+        """The address that createPair gives or will give, by asking it."""
+        call = self._contracts.call(
+            "Factory", "createPair", to_checksum_address(self.weth), to_checksum_address(token)
+        )
+        return "0x" + str(self._chain.rpc("eth_call", {"to": self.factory, "data": call}, "latest"))[-40:]
+
+    def add_liquidity(self, pair: str, token: str, weth: int, amount: int) -> None:
+        self._send(self.weth, self._contracts.call("WETH9", "transfer", to_checksum_address(pair), weth))
+        self._send(token, self._contracts.call("Token", "transfer", to_checksum_address(pair), amount))
+        self._send(pair, self._contracts.call("Pair", "mint", to_checksum_address(SENDER)))
+
+
+def known(engine: Engine, chain: Chain, pair: str) -> None:
+    assert engine.market is not None
+    assert engine.market.reserves(pair) == chain.reserves(pair)
+    assert engine.market.reserves(pair)[0] > 0
+
+
+async def test_pairs_come_and_go(anvil: None, tmp_path: Path) -> None:
+    # fails if a pair of the factory is not found at start, or not when it is created, or with the
+    # wrong tokens or reserves; or if a pair whose creation was undone keeps taking part
+    with running_chain(tmp_path / "anvil.log") as chain:
+        exchange = Exchange(chain)
+        first, second = (exchange.pair(token) for token in exchange.tokens)
+        exchange.create_pair(exchange.tokens[0])
+        exchange.add_liquidity(first, exchange.tokens[0], 5 * UNIT, 10**9)
+        chain.mine()
+        settings = make_settings(
+            tmp_path, chain.url,
+            market={
+                "base_tokens": [exchange.weth], "wrapped_native": exchange.weth, "pools_file": "",
+                "factories": [{"address": exchange.factory, "name": "uniswap_v2", "fee_bps": 25}],
+            },
+        )  # fmt: skip
+        async with running_engine(settings) as engine:
+            market = engine.market
+            assert market is not None
+            known(engine, chain, first)
+            assert [(t.symbol, t.decimals) for t in market.tokens if t.address == exchange.tokens[0]] == [
+                ("USDX", 6)
+            ]
+
+            exchange.create_pair(exchange.tokens[1])
+            exchange.add_liquidity(second, exchange.tokens[1], 7 * UNIT, 10**9)  # in the same block
+            chain.mine()
+            await reaches(engine, chain)
+            known(engine, chain, second)
+            pool = market.pools[market.pool_index[second]]
+            assert {pool.token0, pool.token1} == {exchange.weth, exchange.tokens[1]}
+            assert (pool.fee_num, pool.fee_den) == (399, 400)  # 25 bps
+
+            chain.rpc("anvil_rollback", 1)
+            chain.mine()
+            chain.mine()
+            await reaches(engine, chain)
+            assert market.reserves(second) == (0, 0)
+            known(engine, chain, first)
+
+            exchange.create_pair(exchange.tokens[1])  # the new branch has it too, a little later
+            exchange.add_liquidity(second, exchange.tokens[1], 9 * UNIT, 10**9)
+            chain.mine()
+            await reaches(engine, chain)
+            known(engine, chain, second)
+
+
+async def test_no_factory_at_the_address(chain: Chain, tmp_path: Path) -> None:
+    # fails if a mistyped factory gives an engine without pools that says nothing
+    settings = make_settings(
+        tmp_path, chain.url,
+        market={
+            "base_tokens": [WETH], "wrapped_native": WETH,
+            "factories": [{"address": WETH, "name": "uniswap_v2"}],
+        },
+    )  # fmt: skip
+    with pytest.raises(MissingMarketError, match=f"{WETH} .uniswap_v2. does not answer allPairsLength"):
+        async with running_engine(settings):
+            pass
+
+
+async def test_pools_file_with_a_stranger(
+    chain: Chain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # fails if an address that is no pair stops the engine, or takes part in cycles
+    chain.rpc("anvil_setCode", PAIRS[2], "0x")
+    caplog.set_level(logging.INFO)
+    async with running_engine(make_settings(tmp_path, chain.url)) as engine:
+        assert engine.reserves_of(PAIRS[2]) == (0, 0)
+    assert f"pool_quarantined pool={PAIRS[2]}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "symbol"),
+    [
+        (f"{32:064x}{4:064x}" + b"USDC".hex().ljust(64, "0"), "USDC"),
+        (b"MKR".hex().ljust(64, "0"), "MKR"),  # bytes32, as older tokens have it
+        (f"{32:064x}{2**255:064x}" + b"A\x00\n\x1b[31mB".hex().ljust(64, "0"), "A[31mB"),  # hostile
+        ("", ""),
+        (f"{32:064x}{2:064x}" + "ff" * 32, "\ufffd\ufffd"),
+    ],
+)
+def test_symbols(answer: str, symbol: str) -> None:
+    # fails if a strange symbol raises, or carries control characters to the database or a terminal
+    assert text("0x" + answer) == symbol
