@@ -46,9 +46,9 @@ def table(title: str, opportunities: Iterable[Opportunity], market: Market) -> T
     return result
 
 
-def clean(symbol: str) -> str:
-    """A symbol without control characters, and not longer than a table can bear."""
-    return "".join(c if c.isprintable() else "?" for c in symbol)[:16]
+def clean(symbol: str, length: int = 16) -> str:
+    """A name from a stranger, without control characters, cut to what a table can bear."""
+    return "".join(c if c.isprintable() else "?" for c in symbol)[:length]
 
 
 def as_json(opportunity: Opportunity) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def _show(
     count = sum(o.conflicts_with is None for o in after)
     console.print(
         f"{market.n_pools:,} pools, {market.n_tokens:,} tokens, {result.cycles_screened:,} cycles of 2 to "
-        f"{market.max_hops} hops ({market.cycles.n_bytes / max(market.n_cycles, 1):.0f} bytes a cycle); "
+        f"{market.max_hops} hops (index {market.cycles.n_bytes / 2**20:.1f} MiB); "
         f"loaded and indexed in {load_seconds:.2f} s, scanned in {result.seconds:.3f} s"
     )
     console.print(
@@ -190,7 +190,7 @@ def _show(
     for name, number in snapshot.assumed.items():
         console.print(f"assumed, as the file has none: {name}, {number:,} times")
     for name, number in snapshot.skipped.items():
-        console.print(f"left out, as this family is not handled: {report.clean(name)}, {number:,} pools")
+        console.print(f"left out, as this family is not handled: {report.clean(name, 60)}, {number:,} pools")
     for token in left_out + list(result.unpriced):
         console.print(f"base token without a pool to the wrapped native coin, left out: {token}")
     console.print("Reserves only: a token that taxes transfers looks like profit here. See --help.")
