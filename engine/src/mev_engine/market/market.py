@@ -117,6 +117,8 @@ class Market:
         return result
 
     def _check_additions(self, tokens: list[TokenSpec], pools: list[PoolSpec]) -> None:
+        if not tokens and not pools:
+            return  # nearly every block: nothing here may grow with the market
         known_tokens = set(self.token_index)
         for token in tokens:
             if token.address in known_tokens:
