@@ -120,6 +120,7 @@ class Trader:
             raise ChainError(
                 f"no pair at {last}: this chain lacks the market; run `mev-devchain deploy` first"
             )
+        self._sent = []  # a chain that went back may have lost them
         self._keep_ether()
         for token in self.deployment.tokens:
             contract = self.contracts.at(self.web3, "Token", token.address)
@@ -193,16 +194,16 @@ class Trader:
         return self.web3.eth.send_transaction(transaction)
 
     def _report_failures(self) -> None:
-        """Say which of the last block's swaps were reverted: a slippage limit, or something to look at."""
-        sent, self._sent = self._sent, []
-        for transaction_hash in sent:
+        """Say which swaps were reverted: a slippage limit, or something to look at."""
+        pending = []
+        for transaction_hash in self._sent:
             receipt = rpc_call(self.web3, "eth_getTransactionReceipt", transaction_hash.to_0x_hex())
-            if receipt is None:
-                log.warning("swap %s is not in a block yet", transaction_hash.to_0x_hex())
+            if receipt is None:  # it came too late for the last block
+                pending.append(transaction_hash)
             elif receipt["status"] != "0x1":
-                log.warning(
-                    "swap %s was reverted in block %s", transaction_hash.to_0x_hex(), receipt["blockNumber"]
-                )
+                block = int(receipt["blockNumber"], 16)
+                log.warning("swap %s was reverted in block %d", transaction_hash.to_0x_hex(), block)
+        self._sent = pending
 
 
 def run(rpc: str, deployment: Deployment, contracts: Contracts, seed: int, *, poll: float = 0.05) -> None:
