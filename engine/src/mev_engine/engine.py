@@ -54,7 +54,7 @@ class Engine:
         chain = settings.chain
         self._checkpoint = Checkpoint(settings.state.path(), chain.chain_id)
         resume = self._checkpoint.read()
-        self.pools = Pools(settings.market, beat=self.beat)
+        self.pools = Pools(settings.market, beat=self.loading)
         self.follower = Follower(
             chain,
             self.pools,
@@ -84,8 +84,13 @@ class Engine:
     def beat(self) -> None:
         """There was progress: the watchdog may be told so."""
         self._progress = time.monotonic()
+
+    def loading(self) -> None:
+        """A part of the state arrived. A large market may take longer than TimeoutStartSec=; an
+        endpoint that cannot be reached must not, so that a deploy with a wrong one fails."""
+        self.beat()
         if not self.ready.is_set():
-            notify("EXTEND_TIMEOUT_USEC=60000000")  # loading a large market may take minutes
+            notify("EXTEND_TIMEOUT_USEC=60000000")
 
     def reserves_of(self, pool: str) -> tuple[int, int]:
         if self.market is None:
@@ -196,8 +201,10 @@ class Engine:
         """Have the rows of these blocks marked, and forget them."""
         if not orphaned:
             return
-        for block in orphaned:
+        for block in orphaned[:10]:
             log.warning("block_orphaned block=%d hash=%s", block.number, block.hash)
+        if len(orphaned) > 10:
+            log.warning("blocks_orphaned first=%d last=%d", orphaned[0].number, orphaned[-1].number)
         gone = set(orphaned)
         kept = [block for block in self._ids if block not in gone]
         self._ids.clear()
@@ -253,24 +260,27 @@ class Engine:
     def _acknowledged(self, block: BlockRef) -> None:
         self._acknowledged_id = BlockId(block.number, block.hash)
 
-    def save_checkpoint(self) -> None:
-        """Write the position, if the database has acknowledged a block that is still on the chain."""
-        last = self._acknowledged_id
-        if last is not None and last in self._ids:
-            ids = list(self._ids)
-            self._checkpoint.write(ids[: ids.index(last) + 1])
+    def _acknowledged_ids(self) -> list[BlockId]:
+        """Blocks up to the last one that the database has acknowledged, if it is still on the chain."""
+        ids, last = list(self._ids), self._acknowledged_id
+        return ids[: ids.index(last) + 1] if last is not None and last in ids else []
+
+    async def save_checkpoint(self) -> None:
+        if ids := self._acknowledged_ids():
+            await asyncio.to_thread(self._checkpoint.write, ids)  # fsync may take its time
 
     async def keep_checkpoint(self) -> None:
         written: BlockId | None = None
         while True:
             await asyncio.sleep(CHECKPOINT_EVERY)
-            if self._acknowledged_id is not None and self._acknowledged_id != written:
-                written = self._acknowledged_id
-                try:
-                    self.save_checkpoint()
-                except OSError as error:  # a full disk: detection goes on, the next second tries again
-                    written = None
-                    log.error("checkpoint_failed reason=%r", str(error))
+            if self._acknowledged_id == written:
+                continue
+            last = self._acknowledged_id
+            try:
+                await self.save_checkpoint()
+                written = last
+            except OSError as error:  # a full disk: detection goes on, the next second tries again
+                log.error("checkpoint_failed reason=%r", str(error))
 
     async def report(self) -> None:
         """A line and a STATUS= now and then, instead of a line a block."""
@@ -335,7 +345,7 @@ class Engine:
             await _cancel([follow])
             await asyncio.gather(self.postgresql.drain(FLUSH_SECONDS), self.redis.drain(FLUSH_SECONDS))
             await _cancel([*sinks, *helpers, stopping])
-            self.save_checkpoint()
+            await self.save_checkpoint()
             if self._recording is not None:
                 self._recording.close()
 

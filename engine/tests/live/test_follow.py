@@ -58,7 +58,6 @@ async def test_reorganisation(
 
 async def test_gap_while_disconnected(chain: Chain, tmp_path: Path) -> None:
     # fails if blocks mined while the connection was away are not fetched and scanned one by one
-    state = str(tmp_path / "anvil-state.json")
     async with running_engine(make_settings(tmp_path, chain.url)) as engine:
         first = engine.follower.recent.last.number
         chain.rpc("anvil_mine", "0x1")
@@ -72,7 +71,6 @@ async def test_gap_while_disconnected(chain: Chain, tmp_path: Path) -> None:
         await reaches(engine, chain)
         assert_same_state(engine, chain)
         assert engine.follower.recent.last.number >= first + 4
-    assert state
 
 
 async def test_node_comes_back_with_fewer_blocks(chain: Chain, tmp_path: Path) -> None:
@@ -104,6 +102,26 @@ async def test_restart_goes_on_at_the_checkpoint(chain: Chain, tmp_path: Path) -
         sample = engine.metrics.registry.get_sample_value
         assert sample("mev_blocks_total", {"chain": "ethereum"}) == 3
         assert sample("mev_blocks_missed_total", {"chain": "ethereum"}) == 0
+
+
+async def test_reorganisation_while_stopped(chain: Chain, tmp_path: Path) -> None:
+    # fails if blocks that were replaced between stop and start stay 'detected', or the new ones
+    # are not scanned
+    settings = make_settings(tmp_path, chain.url)
+    async with running_engine(settings) as engine:
+        chain.mine()
+        chain.mine({PAIRS[0]: (45, 46)})
+        await reaches(engine, chain)
+        engine._acknowledged(engine.follower.recent.last)
+        gone = engine.follower.recent.last.hash
+    chain.rpc("anvil_rollback", 1)
+    chain.mine({PAIRS[1]: (47, 48)})
+    chain.mine({PAIRS[2]: (47, 48)})
+    async with running_engine(settings) as engine:
+        await reaches(engine, chain)
+        assert_same_state(engine, chain)
+        assert {h for batch in engine.postgresql._queue for _, h in batch.orphaned} == {gone}
+        assert engine.metrics.registry.get_sample_value("mev_blocks_total", {"chain": "ethereum"}) == 2
 
 
 async def test_too_long_a_gap_is_named(

@@ -156,17 +156,21 @@ class Follower:
     async def _load(self, link: Link) -> None:
         """First state: as of the checkpoint where that is possible, else as of the head."""
         head = await link.head()
-        at, orphaned = await self._resume_point(link, head)
-        if at is not None:
+        at, orphaned = await self._resume_point(link)
+        if at is not None and head.number - at.number <= self._settings.max_catchup_blocks:
             try:
                 await self._load_at(link, at, orphaned, None)
                 return
             except StateUnavailableError as error:
                 log.warning("resume_impossible block=%d reason=%r start=head", at.number, str(error))
-        elif self._resume and not orphaned:
+        elif self._resume:
             log.warning("resume_impossible block=%d head=%d start=head", self._resume[-1].number, head.number)
-        last = at.number if at is not None else self._resume[-1].number if self._resume else head.number
-        await self._load_at(link, head, orphaned, _range(last + 1, head.number))
+        first = head.number + 1
+        if at is not None:
+            first = at.number + 1
+        elif orphaned:  # the branches part somewhere before the oldest block that we remember
+            first = orphaned[0].number
+        await self._load_at(link, head, orphaned, _range(first, head.number))
 
     async def _load_at(
         self, link: Link, at: BlockRef, orphaned: tuple[BlockId, ...], skipped: tuple[int, int] | None
@@ -178,16 +182,14 @@ class Follower:
         self._emit(Loaded(at, tokens, self._pools.with_reserves(reserves), orphaned, skipped))
         self._pools.handed_over()
 
-    async def _resume_point(self, link: Link, head: BlockRef) -> tuple[BlockRef | None, tuple[BlockId, ...]]:
-        """The newest checkpoint block that is on the chain (None: none, or too far back), and the
-        checkpoint's blocks that are not."""
+    async def _resume_point(self, link: Link) -> tuple[BlockRef | None, tuple[BlockId, ...]]:
+        """The checkpoint's newest block that is on the chain, and its blocks after that one."""
         found = await link.blocks_by_number(block.number for block in self._resume)
         on_chain = [b for b in self._resume if b.number in found and found[b.number].hash == b.hash]
-        last = on_chain[-1] if on_chain else None
-        orphaned = tuple(b for b in self._resume if last is None or b.number > last.number)
-        if last is None or head.number - last.number > self._settings.max_catchup_blocks:
-            return None, orphaned
-        return found[last.number], orphaned
+        if not on_chain:
+            return None, self._resume
+        last = on_chain[-1].number
+        return found[last], tuple(b for b in self._resume if b.number > last)
 
     async def _advance(self, link: Link, head: BlockRef, *, rolled_back: bool = False) -> None:
         """Process everything between the last block and `head`."""
