@@ -34,7 +34,7 @@ from mev_engine.sinks.metrics import Metrics
 from mev_engine.sinks.postgresql import PostgresqlSink
 from mev_engine.sinks.queue import Batch
 from mev_engine.sinks.redis_stream import RedisSink
-from mev_engine.systemd import notify, watchdog_seconds
+from mev_engine.systemd import JournalFormatter, notify, watchdog_seconds
 from mev_engine.types import IndexArray
 
 log = logging.getLogger("mev_engine")
@@ -362,9 +362,9 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 def main(settings: Settings, *, record: Path | None = None) -> int:
     """The service: exit code 0 after SIGTERM, 1 where it cannot go on. SettingsError is the caller's."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JournalFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     started = time.monotonic()
     log.info("starting version=%s chain=%s id=%d", __version__, settings.chain.name, settings.chain.chain_id)
     notify("STATUS=loading kernels", "EXTEND_TIMEOUT_USEC=120000000")

@@ -1,4 +1,4 @@
-"""systemd's notify protocol (sd_notify(3)): datagrams to the socket that $NOTIFY_SOCKET names."""
+"""systemd's notify protocol (sd_notify(3)), and log lines with the priority that journald reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ log = logging.getLogger(__name__)
 
 
 def notify(*assignments: str) -> None:
-    """Send `READY=1`, `WATCHDOG=1`, `STATUS=…`; does nothing outside a Type=notify unit."""
+    """Send `READY=1`, `WATCHDOG=1`, `STATUS=…` as a datagram to $NOTIFY_SOCKET; does nothing outside a
+    Type=notify unit."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -31,3 +32,21 @@ def watchdog_seconds() -> float | None:
         return None
     value = os.environ.get("WATCHDOG_USEC")
     return int(value) / 1e6 if value else None
+
+
+PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+class JournalFormatter(logging.Formatter):
+    """Lines for people; under systemd with sd-daemon(3)'s prefix, so that `journalctl -p err` works."""
+
+    def __init__(self) -> None:
+        super().__init__("%(levelname)s %(name)s %(message)s")
+        self._journal = "JOURNAL_STREAM" in os.environ
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self._journal:
+            return text
+        prefix = f"<{PRIORITY.get(record.levelno, 6)}>"
+        return "\n".join(prefix + line for line in text.split("\n"))

@@ -55,6 +55,8 @@ async def migrate(settings: DatabaseSettings) -> int:
             # one migrator at a time; released when the connection ends, however it ends
             await connection.execute("SET statement_timeout = 0")
             await connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+            # whoever waits for an exclusive lock makes all others wait behind it: give up early instead
+            await connection.execute("SET lock_timeout = '10s'")
             changed = await _apply(connection)
             changed += await _maintain(connection)
     except (psycopg.Error, EditedError) as error:
