@@ -243,7 +243,7 @@ def _block_row(
         for pool in chosen:
             address = market.pools[pool].address
             r0, r1 = market.reserves(address)
-            move = float(np.exp(rng.normal(0.0, 0.0015)))
+            move = float(np.exp(rng.normal(0.0, 0.003)))
             undo.append(ReserveUpdate(address, r0, r1))
             updates.append(ReserveUpdate(address, int(r0 * move), int(r1 / move)))
         delta = BlockDelta(BLOCK, tuple(updates))

@@ -27,10 +27,10 @@ void size_hits(const int32_t *restrict hits, int64_t n, const int32_t *restrict 
 {
     for (int64_t i = 0; i < n; i++) {
         int64_t loop = hits[i] >> 1;
-        int backwards = hits[i] & 1;
+        int32_t backwards = hits[i] & 1;
         double a = 1.0, b = 0.0;
         for (int64_t j = 0; j < hops; j++) {
-            int32_t edge = backwards ? loops[loop * hops + hops - 1 - j] ^ 1 : loops[loop * hops + j];
+            int32_t edge = loops[loop * hops + (backwards ? hops - 1 - j : j)] ^ backwards;
             double rate = a * gamma[edge >> 1] / reserve[edge];
             b += rate;
             a = rate * reserve[edge ^ 1];

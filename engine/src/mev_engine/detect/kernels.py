@@ -106,14 +106,16 @@ def size_hits(
     adds what float64 may have lost.
     """
     hops = loops.shape[1]
+    one = np.uint32(1)  # unsigned, as numba tests a signed index for being negative: a fifth of the time
     for i in range(hits.size):
-        loop, backwards = hits[i] >> 1, hits[i] & 1
+        loop, backwards = np.uint32(hits[i]) >> one, np.uint32(hits[i]) & one
         a, b = 1.0, 0.0
         for j in range(hops):
-            edge = loops[loop, hops - 1 - j] ^ 1 if backwards else loops[loop, j]
-            rate = a * gamma[edge >> 1] / reserve[edge]
+            k = hops - 1 - j if backwards else j
+            edge = np.uint32(loops[loop, np.uint32(k)]) ^ backwards
+            rate = a * gamma[edge >> one] / reserve[edge]
             b += rate
-            a = rate * reserve[edge ^ 1]
+            a = rate * reserve[edge ^ one]
         gain = math.sqrt(a) - 1.0
         amount[i] = gain / b
         gain += _ROOT_ERROR * (gain + 1.0)
