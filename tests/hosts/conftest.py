@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,8 +20,8 @@ from ansible_collections.mev.platform.plugins.module_utils.nspawn import guest_l
 
 ROOT = Path(__file__).parents[2]
 PLAYBOOKS = ROOT / "playbooks/hosts"
-OTHERS = ("mev-local", "mev-molecule", "mev_mev_local", "mev_mev_molecule", "10.87.1.", "10.87.2.")
-"""Hosts of the repository's own inventories, which may come and go while these tests run."""
+OTHERS = re.compile(r"\bmev[-_](?!test\b|mev_test\b)|\b10\.87\.(?!3\.)")
+"""Hosts of other inventories, which may come and go while these tests run."""
 
 
 @dataclass
@@ -119,7 +120,7 @@ def machine() -> dict[str, object]:
     """Everything on this machine that throwaway hosts may leave behind."""
 
     def ours(text: str) -> bool:
-        return not any(other in text for other in OTHERS)
+        return not OTHERS.search(text)
 
     mounts = [line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     tables = json.loads(run(["nft", "--json", "list", "tables"]))["nftables"]
@@ -131,7 +132,7 @@ def machine() -> dict[str, object]:
         "routes": sorted(filter(ours, run(["ip", "route", "show", "table", "all"]).splitlines())),
         "rules": {name: run(["nft", "list", "table", *name.split()]) for name in names if ours(name)},
         "sysctls": {name: value for name, value in kernel.snapshot().items() if ours(name)},
-        "nspawn": sorted(filter(ours, map(str, Path("/run/systemd/nspawn").rglob("*")))),
+        "nspawn": sorted(filter(ours, map(str, Path("/run/systemd/nspawn/propagate").glob("*")))),
         "processes": [
             entry.name
             for entry in Path("/proc").glob("[0-9]*")

@@ -124,6 +124,8 @@ from ansible_collections.mev.platform.plugins.module_utils.nspawn import (
     write_record,
 )
 
+NSPAWN = Path("/run/systemd/nspawn")
+
 SUPERVISOR = """\
 while :; do  # systemd-nspawn ends with 133 when its guest reboots
   systemd-nspawn "$@"; code=$?
@@ -283,6 +285,11 @@ class Host:
 
     def wipe(self) -> None:
         """Unmount and delete the host's directory; the record goes last."""
+        if self.root.exists():  # what systemd-nspawn leaves where it was killed
+            status = self.root.stat()
+            (NSPAWN / f"locks/inode-{status.st_dev}:{status.st_ino}").unlink(missing_ok=True)
+        if (NSPAWN / f"propagate/{self.name}").exists():
+            (NSPAWN / f"propagate/{self.name}").rmdir()
         for point in mounts_under(self.dir):
             if not wait_until(functools.partial(unmounted, point), 10):
                 raise HostError(f"{point} can't be unmounted: see what uses it with fuser -vm {point}")
