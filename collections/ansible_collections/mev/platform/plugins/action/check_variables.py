@@ -11,7 +11,6 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.mev.platform.plugins.module_utils.variables import (
     hide,
     misspelt,
@@ -48,12 +47,9 @@ class ActionModule(ActionBase):
         if problems:
             result["failed"] = True
             result["problems"] = problems
-            result["msg"] = "\n".join(
-                [
-                    f"{len(problems)} wrong in the variables of {task_vars['inventory_hostname']}; nothing was changed:"
-                ]
-                + [f"  - {problem}" for problem in problems]
-            )
+            host = task_vars["inventory_hostname"]
+            head = f"{len(problems)} wrong in the variables of {host}; nothing was changed:"
+            result["msg"] = "\n".join([head, *(f"  - {problem}" for problem in problems)])
         else:
             result["msg"] = f"the variables of {', '.join(roles)} are good"
         return result

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.mev.platform.plugins.module_utils.evm import EndpointError, chain_id, redact
 
 DOCUMENTATION = r"""
@@ -16,7 +15,7 @@ module: evm_endpoints
 short_description: Check that Ethereum endpoints answer and serve the chain that they should
 version_added: 0.1.0
 description:
-  - Asks every endpoint for its chain id, from the host that will use it, with Python's standard library alone.
+  - Asks every endpoint for its chain id, from the host that will use it; needs nothing but Python there.
   - Reads only. API keys (path, query and user of the URLs) never appear in messages.
 options:
   chains:

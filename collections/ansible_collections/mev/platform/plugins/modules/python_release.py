@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.mev.platform.plugins.module_utils.release import copy_source, release_id
 
 DOCUMENTATION = r"""
@@ -94,7 +93,7 @@ def build(module: AnsibleModule, source: Path, dest: Path, folder: Path) -> Path
         tree, out = Path(scratch) / "tree", Path(scratch) / "out"
         copy_source(source, tree)
         arguments = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(out), str(tree)]
-        # A fixed time makes the wheel the same bytes wherever it is built (1980 is the oldest that zip knows).
+        # A fixed time makes the wheel the same bytes wherever it is built; 1980 is the oldest that zip knows.
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800"}
         code, said, complaint = module.run_command(
             [sys.executable, "-m", "pip", "wheel", "--quiet", *arguments], environ_update=environment

@@ -74,7 +74,7 @@ def test_http(http_port: int) -> None:
 
 # Could fail: a plain web server, a closed port or a typo in the scheme gives no reason, or the key leaks.
 def test_what_is_no_node_is_told_why(http_port: int) -> None:
-    with pytest.raises(EndpointError, match="speaks no WebSocket: HTTP/1.0 501"):
+    with pytest.raises(EndpointError, match=r"speaks no WebSocket: HTTP/1\.0 501"):
         chain_id(f"ws://127.0.0.1:{http_port}/SECRET", timeout=5)
     with pytest.raises(EndpointError, match="refused"):
         chain_id("ws://127.0.0.1:1/SECRET", timeout=5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.mev.platform.plugins.module_utils.variables import (
     hide,
@@ -38,7 +40,10 @@ def test_slip_in_the_prefix_is_found_and_strangers_are_left_alone() -> None:
 )
 def test_ranges_reach_into_lists(port: object, problem: list[str]) -> None:
     values = {"redis_instances": [{"name": "portless"}, {"port": port}]}
-    limits = {"redis_instances.port": {"min": 1024, "max": 65535}, "redis_users.name": {"pattern": "x"}}
+    limits: dict[str, dict[str, Any]] = {
+        "redis_instances.port": {"min": 1024, "max": 65535},
+        "redis_users.name": {"pattern": "x"},
+    }
     assert list(out_of_limits(values, limits)) == problem
 
 
@@ -51,7 +56,7 @@ def test_patterns_bind_the_whole_value() -> None:
 
 # Could fail: only top-level no_log is honoured, and an API key inside an endpoint is printed.
 def test_secrets_deep_inside_are_hidden() -> None:
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "chains": {"options": {"name": {}, "endpoints": {"no_log": True}}},
         "password": {"no_log": True},
     }
