@@ -46,7 +46,7 @@ test-all: ## test, on the oldest and on the newest Python that is here (3.11 to 
 
 test-hosts: setup ## kill host creation half-way, recover, and look for anything left behind
 	@$(ACTIVATE)
-	pytest -p no:cacheprovider tests/hosts
+	bin/as-root env "PATH=$$PATH" PYTHONDONTWRITEBYTECODE=1 pytest -p no:cacheprovider tests/hosts
 
 molecule: setup ## the Molecule scenario `default`
 	@$(ACTIVATE)
