@@ -17,9 +17,6 @@ from typing import IO
 
 CHAIN_ID = 31337
 
-MNEMONIC = "test test test test test test test test test test test junk"
-"""anvil's published default: worthless by design. Account 0 deploys, account 1 trades."""
-
 _LISTENING = re.compile(r"Listening on (\S+):(\d+)")
 
 
