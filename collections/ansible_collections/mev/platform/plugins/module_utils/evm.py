@@ -27,12 +27,10 @@ class EndpointError(Exception):
     """The endpoint did not answer as a node does; the message says why and carries no URL."""
 
 
-def redact(url: str) -> str:
-    """Scheme and host alone: providers put the API key into the path, the query or the user's name."""
+def location(url: str) -> str:
+    """Host and port alone: providers put the API key into the path, the query or the user's name."""
     parts = urllib.parse.urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    rest = "/…" if parts.path.strip("/") or parts.query else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{rest}"
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
 def chain_id(url: str, *, timeout: float, cadata: str | None = None) -> int:

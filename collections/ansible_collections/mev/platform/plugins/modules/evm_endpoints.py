@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mev.platform.plugins.module_utils.evm import EndpointError, chain_id, redact
+from ansible_collections.mev.platform.plugins.module_utils.evm import EndpointError, chain_id, location
 
 DOCUMENTATION = r"""
 ---
@@ -19,10 +19,24 @@ description:
   - Reads only. API keys (path, query and user of the URLs) never appear in messages.
 options:
   chains:
-    description: The chains; other keys of the items are ignored.
+    description: The chains.
     type: list
     elements: dict
     required: true
+    suboptions:
+      name:
+        description: Name, for messages.
+        type: str
+        required: true
+      chain_id:
+        description: What the endpoints must serve.
+        type: int
+        required: true
+      endpoints:
+        description: Their addresses (ws, wss, http, https).
+        type: list
+        elements: str
+        required: true
   later:
     description: Endpoints that need not answer yet. If one does, its chain id must be right all the same.
     type: list
@@ -54,20 +68,21 @@ problems:
   returned: always
   type: list
   elements: str
-  sample: ["engine_chains: ethereum: endpoint ws://127.0.0.1:1: Connection refused"]
+  sample: ["ethereum, endpoint 1 (127.0.0.1:1): Connection refused"]
 """
 
 
 def problem_of(
-    name: str, wanted: int, url: str, later: list[str], timeout: int, trust: str | None
+    place: str, wanted: int, url: str, later: list[str], timeout: int, trust: str | None
 ) -> str | None:
     """What is wrong with one endpoint, or None."""
+    where = f"{place} ({location(url)})"
     try:
         found = chain_id(url, timeout=timeout, cadata=trust)
     except EndpointError as error:
-        return None if url in later else f"{name}: endpoint {redact(url)}: {error}"
+        return None if url in later else f"{where}: {error}"
     if found != wanted:
-        return f"{name}: endpoint {redact(url)} serves chain {found}, and chain_id is {wanted}"
+        return f"{where} serves chain {found}, and chain_id is {wanted}"
     return None
 
 
@@ -75,7 +90,17 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "chains": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+            "chains": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "chain_id": {"type": "int", "required": True},
+                    # Ansible cuts every no_log value out of all messages: they name endpoints by their place
+                    "endpoints": {"type": "list", "elements": "str", "required": True, "no_log": True},
+                },
+            },
             "later": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 10},
             "ca_certificates": {"type": "str"},
@@ -84,9 +109,16 @@ def main() -> None:
     )
     p: dict[str, Any] = module.params
     questions = [
-        (str(chain["name"]), int(chain["chain_id"]), str(url), p["later"], p["timeout"], p["ca_certificates"])
+        (
+            f"{chain['name']}, endpoint {place}",
+            chain["chain_id"],
+            url,
+            p["later"],
+            p["timeout"],
+            p["ca_certificates"],
+        )
         for chain in p["chains"]
-        for url in chain["endpoints"]
+        for place, url in enumerate(chain["endpoints"], start=1)
     ]
     with ThreadPoolExecutor(max_workers=8) as pool:
         problems = [problem for problem in pool.map(lambda q: problem_of(*q), questions) if problem]
