@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import time
@@ -13,6 +14,25 @@ import pytest
 
 ENGINE = "mev-engine@ethereum.service"
 STREAM = "mev:opportunities"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One look at /metrics, a moment after a look at the chain."""
+
+    chain_height: int
+    text: str
+
+    def sum(self, name: str) -> float:
+        """Sum of a metric over its labels."""
+        values = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? ([0-9.e+-]+)$", self.text, re.MULTILINE)
+        assert values, f"no metric {name}"
+        return sum(map(float, values))
+
+    @property
+    def behind(self) -> float:
+        """Blocks between the chain and the engine."""
+        return self.chain_height - self.sum("mev_block_height")
 
 
 @dataclass(frozen=True)
@@ -60,12 +80,16 @@ class Platform:
                 name = ""
         return entries
 
+    def metrics(self) -> Metrics:
+        """The engine's metrics and the chain's height, by one command: each costs a second or more."""
+        question = '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}'
+        chain = f"curl -fsS -H 'Content-Type: application/json' -d '{question}' http://127.0.0.1:8545"
+        text = self.run(f"{chain} && echo && curl -fsS http://127.0.0.1:9090/metrics")
+        answer, _, text = text.partition("\n")
+        return Metrics(int(json.loads(answer)["result"], 16), text)
+
     def metric(self, name: str) -> float:
-        """Sum of a metric over its labels."""
-        out = self.run("curl -fsS http://127.0.0.1:9090/metrics")
-        values = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? ([0-9.e+-]+)$", out, re.MULTILINE)
-        assert values, f"no metric {name}"
-        return sum(map(float, values))
+        return self.metrics().sum(name)
 
     def unit(self, unit: str, name: str) -> str:
         return self.run(f"systemctl show --property={name} --value {unit}")
@@ -75,11 +99,6 @@ class Platform:
 
     def now(self) -> str:
         return self.run("date '+%Y-%m-%d %H:%M:%S'")
-
-    def chain_height(self) -> int:
-        question = '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}'
-        curl = "curl -fsS -H 'Content-Type: application/json'"
-        return int(self.run(f"{curl} -d '{question}' http://127.0.0.1:8545 | jq -r .result"), 16)
 
 
 def eventually(what: str, condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -107,8 +126,5 @@ def platform(host: Any) -> Platform:
 @pytest.fixture
 def following(platform: Platform) -> Platform:
     """The same, once the engine has caught up with the chain."""
-    eventually(
-        "the engine has caught up with the chain",
-        lambda: platform.chain_height() - platform.metric("mev_block_height") <= 2,
-    )
+    eventually("the engine has caught up with the chain", lambda: platform.metrics().behind <= 2)
     return platform

@@ -5,6 +5,11 @@ from __future__ import annotations
 from conftest import ENGINE, Platform, eventually
 
 
+def _at_rest(p: Platform, height: int) -> bool:
+    now = p.metrics()
+    return now.sum("mev_block_height") > height and now.sum("mev_sink_queue_rows") == 0
+
+
 # Could fail: a sink loses, doubles or delays rows; counting starts elsewhere in one of the three places.
 def test_database_stream_and_metrics_agree(following: Platform) -> None:
     p = following
@@ -13,9 +18,8 @@ def test_database_stream_and_metrics_agree(following: Platform) -> None:
         "systemctl stop mev-devchain-trader.service"
     )  # without trades no pool is touched: the counts come to rest
     try:
-        resting = p.chain_height() + 2
-        eventually("the queues are empty", lambda: p.metric("mev_block_height") > resting
-                   and p.metric("mev_sink_queue_rows") == 0)  # fmt: skip
+        resting = p.metrics().chain_height + 2
+        eventually("the queues are empty", lambda: _at_rest(p, resting))
         since = p.run(f"systemctl show -P ExecMainStartTimestamp --timestamp=us+utc {ENGINE}")
         day, time = since.split()[1:3]
         rows = p.sql(f"SELECT id FROM opportunities WHERE detected_at >= '{day} {time}+00'")

@@ -47,17 +47,7 @@ def test_recovers_by_itself(following: Platform, drill: str) -> None:
     DRILLS[drill](p)
 
     eventually(
-        "engine and chain run",
-        lambda: p.unit(ENGINE, "ActiveState") == p.unit(CHAIN, "ActiveState") == "active",
-    )
-    eventually(
-        "the engine is at the chain's head, with nothing left to write",
-        lambda: (
-            p.chain_height() > before + 5
-            and p.chain_height() - p.metric("mev_block_height") <= 2
-            and p.metric("mev_sink_queue_rows") == 0
-        ),
-        seconds=240,
+        "the engine is at the chain's head, with nothing left to write", lambda: _at_rest(p, before), 240
     )
     eventually(
         "new opportunities arrive",
@@ -65,6 +55,11 @@ def test_recovers_by_itself(following: Platform, drill: str) -> None:
     )
     _nothing_doubled(p)
     _gaps_are_named(p, p.journal(since), before)
+
+
+def _at_rest(p: Platform, before: int) -> bool:
+    now = p.metrics()
+    return now.chain_height > before + 5 and now.behind <= 2 and now.sum("mev_sink_queue_rows") == 0
 
 
 def _nothing_doubled(p: Platform) -> None:
