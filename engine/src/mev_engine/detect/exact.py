@@ -27,10 +27,15 @@ WORTH_ANOTHER = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """`amounts`: the input and each hop's output, raw units; `profit`: output less input, > 0."""
+    """`amounts`: the input and each hop's output, raw units."""
 
     amounts: tuple[int, ...]
-    profit: int
+
+    @property
+    def profit(self) -> int:
+        """Output less input, > 0. Of the amounts themselves: the least input that buys a wanted output
+        may, swapped forward, buy a unit more of it."""
+        return self.amounts[-1] - self.amounts[0]
 
 
 def best_amounts(hops: tuple[Hop, ...], start: float) -> Sized | None:
@@ -52,7 +57,7 @@ def best_amounts(hops: tuple[Hop, ...], start: float) -> Sized | None:
             amount += step
     if not best_profit:
         return None
-    return Sized(amounts_out(hops, best_input), best_profit)
+    return Sized(amounts_out(hops, best_input))
 
 
 def amounts_out(hops: tuple[Hop, ...], amount_in: int) -> tuple[int, ...]:
