@@ -24,7 +24,7 @@ from mev_engine.chain.errors import MissingMarketError, WrongChainError
 from mev_engine.chain.events import BlockId, Event, Loaded, NewBlock, Reorganised, Resynchronised
 from mev_engine.chain.follower import Follower
 from mev_engine.chain.pools import Pools
-from mev_engine.detect import GasModel, Scanner
+from mev_engine.detect import GasModel, Scanner, selfcheck
 from mev_engine.detect.opportunity import STRATEGY
 from mev_engine.market import Market
 from mev_engine.market.delta import BlockDelta, BlockRef
@@ -291,7 +291,7 @@ class Engine:
             blocks, found, longest = self._since_report
             self._since_report = [0, 0, 0.0]
             height = self.follower.recent.last.number
-            compiled = sum(misses for _hits, misses in jit.report().values())
+            compiled = len(jit.compiled())
             self.metrics.jit_compilations.set(compiled)
             log.info(
                 "following height=%d blocks=%d opportunities=%d slowest_ms=%.2f queued_postgresql=%d "
@@ -368,8 +368,8 @@ def main(settings: Settings, *, record: Path | None = None) -> int:
     started = time.monotonic()
     log.info("starting version=%s chain=%s id=%d", __version__, settings.chain.name, settings.chain.chain_id)
     notify("STATUS=loading kernels", "EXTEND_TIMEOUT_USEC=120000000")
-    jit.warm()
-    compiled = sorted(kernel for kernel, (_hits, misses) in jit.report().items() if misses)
+    selfcheck.warm()
+    compiled = jit.compiled()
     log.log(
         logging.WARNING if compiled else logging.INFO,
         "kernels_ready seconds=%.1f compiled=%d %s",

@@ -10,13 +10,11 @@ not of files that it calls into: a kernel therefore calls only functions of its 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numba
 
-KERNEL_MODULES = ("mev_engine.amm.uniswap_v2", "mev_engine.market.cycles", "mev_engine.detect.kernels")
 _kernels: dict[str, Any] = {}
 
 
@@ -31,24 +29,14 @@ def kernel(signature: str, *, fastmath: bool | set[str] = False) -> Callable[[Ca
     return compile_now
 
 
-def warm() -> None:
-    """Compile or load every kernel, and run the whole scan once on a small market.
-
-    Takes some 5 s where the cache is cold and under a second where it is warm. The market
-    has one profitable cycle of each length, so that a kernel that loads but can't run is found here.
-    """
-    for module in KERNEL_MODULES:
-        importlib.import_module(module)
-    from mev_engine.detect import selfcheck  # noqa: PLC0415  imports this module's decorator
-
-    selfcheck.run()
-
-
 def report() -> dict[str, tuple[int, int]]:
-    """`{kernel: (cache_hits, cache_misses)}` of this process; a miss was a compilation."""
-    for module in KERNEL_MODULES:
-        importlib.import_module(module)
+    """`{kernel: (cache_hits, cache_misses)}` of the kernels imported so far; a miss was a compilation."""
     return {
         name: (sum(k.stats.cache_hits.values()), sum(k.stats.cache_misses.values()))
         for name, k in sorted(_kernels.items())
     }
+
+
+def compiled() -> list[str]:
+    """The kernels that this process had to compile; empty where the cache was warm."""
+    return [name for name, (_hits, misses) in report().items() if misses]

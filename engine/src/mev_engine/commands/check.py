@@ -104,10 +104,10 @@ async def _redis(settings: RedisSettings) -> str:
 
 async def _jit() -> str:
     from mev_engine import jit  # noqa: PLC0415
+    from mev_engine.detect import selfcheck  # noqa: PLC0415
 
-    jit.warm()
-    cold = sorted(kernel for kernel, (_hits, misses) in jit.report().items() if misses)
-    if cold:
+    selfcheck.warm()
+    if cold := jit.compiled():
         raise SettingsError(
             f"{len(cold)} kernels had to be compiled: {', '.join(cold)}; run `mev-engine warm`"
         )

@@ -20,13 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     print(f"kernels: loading or compiling, cache {os.environ.get('NUMBA_CACHE_DIR', 'beside the source')}")
     started = time.perf_counter()
-    from mev_engine import jit  # noqa: PLC0415  (compiling starts at import)
+    from mev_engine import jit  # noqa: PLC0415
+    from mev_engine.detect import selfcheck  # noqa: PLC0415  (compiling starts at import)
 
-    jit.warm()
-    report = jit.report()
-    cold = sorted(kernel for kernel, (_hits, misses) in report.items() if misses)
+    selfcheck.warm()
+    cold = jit.compiled()
     seconds = time.perf_counter() - started
-    print(f"kernels: {len(report)} ready in {seconds:.1f} s, {len(cold)} compiled {' '.join(cold)}".rstrip())
+    print(
+        f"kernels: {len(jit.report())} ready in {seconds:.1f} s, {len(cold)} compiled {' '.join(cold)}".rstrip()
+    )
     if args.check and cold:
         print("the cache was cold: a service starting now would have compiled on its way")
         return 1
