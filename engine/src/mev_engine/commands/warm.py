@@ -26,9 +26,8 @@ def run(args: argparse.Namespace) -> int:
     selfcheck.warm()
     cold = jit.compiled()
     seconds = time.perf_counter() - started
-    print(
-        f"kernels: {len(jit.report())} ready in {seconds:.1f} s, {len(cold)} compiled {' '.join(cold)}".rstrip()
-    )
+    listed = f" {' '.join(cold)}" if cold else ""
+    print(f"kernels: {len(jit.report())} ready in {seconds:.1f} s, {len(cold)} compiled{listed}")
     if args.check and cold:
         print("the cache was cold: a service starting now would have compiled on its way")
         return 1
