@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="symbol or address where cycles start and end; repeat, best first "
         "(default: the wrapped native coin; on Ethereum also USDC, USDT, DAI, WBTC where present)",
     )
+    parser.add_argument(
+        "--block", type=int, metavar="N", help="only the lines of block N, where a file holds several blocks"
+    )
     parser.add_argument("--wrapped-native", metavar="TOKEN", help="the wrapped native coin, on other chains")
     parser.add_argument(
         "--max-hops", type=int, choices=(2, 3, 4), default=4, help="longest cycle (default 4)"
@@ -100,7 +103,7 @@ def decimal(text: str) -> Decimal:
 
 def _scan(args: argparse.Namespace) -> int:
     started = time.perf_counter()
-    snapshot = snapshots.read(args.snapshot)
+    snapshot = snapshots.read(args.snapshot, block=args.block)
     wrapped_native = _wrapped_native(snapshot, args.wrapped_native)
     bases, left_out = _base_tokens(snapshot, wrapped_native, args.base)
     market = Market.build(

@@ -42,6 +42,15 @@ def test_reads_pairs_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
     assert (read.block, read.skipped) == (9, {"uniswap_v3 (v3)": 2})
 
 
+def test_reads_one_block_of_a_file_that_holds_several(tmp_path: Path) -> None:
+    # fails if states of two blocks are mixed, or if a block that is not there gives an empty market
+    path = write(tmp_path / "a.jsonl", [GOOD, GOOD | {"block": 6, "reserves": ["8", "9"]}])
+    (pool,) = snapshot.read(path, block=6).pools
+    assert (pool.reserve0, pool.reserve1) == (8, 9)
+    with pytest.raises(snapshot.SnapshotError, match="no Uniswap V2 pair of block 7"):
+        snapshot.read(path, block=7)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

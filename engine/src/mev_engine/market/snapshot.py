@@ -45,9 +45,13 @@ class Snapshot:
     assumed: Mapping[str, int]
 
 
-def read(path: Path) -> Snapshot:
-    """Read a snapshot. SnapshotError on malformed lines, on a pool listed twice, on several chains."""
-    reader = _Reader(path)
+def read(path: Path, *, block: int | None = None) -> Snapshot:
+    """Read a snapshot. SnapshotError on malformed lines, on a pool listed twice, on several chains.
+
+    `block`: only the lines that name this block, for files that hold the states before several blocks.
+    (In other files a line's block may be the pool's last event, and the state one of a later block.)
+    """
+    reader = _Reader(path, block)
     try:
         with _open(path) as file:
             rows = _json_rows(path, file) if ".jsonl" in path.suffixes else _csv_rows(path, file)
@@ -105,8 +109,9 @@ def _json_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, dict[str, Any]]
 class _Reader:
     """Collects the lines of one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, only_block: int | None) -> None:
         self.path = path
+        self.only_block = only_block
         self.chain_id: int | None = None
         self.block = 0
         self.tokens: dict[str, TokenSpec] = {}
@@ -122,8 +127,11 @@ class _Reader:
                 f"{self.path}:{line}: chain_id = {chain_id}, but {self.chain_id} above: split it"
             )
         self.chain_id = chain_id
-        if row.get("block") not in ("", None):
-            self.block = max(self.block, self._integer(line, row, "block", 0, 2**63))
+        named = row.get("block") not in ("", None)
+        block = self._integer(line, row, "block", 0, 2**63) if named else None
+        if self.only_block not in (None, block):
+            return
+        self.block = max(self.block, block or 0)
         protocol = str(row.get("protocol") or "unnamed")
         if row.get("type") != "v2":
             self.skipped[f"{protocol} ({row.get('type')})"] += 1
@@ -132,7 +140,7 @@ class _Reader:
         if address in self.lines:
             raise SnapshotError(
                 f"{self.path}:{line}: pool = {address} is on line {self.lines[address]} already: "
-                "a snapshot holds one state of each pool"
+                "a snapshot holds one state of each pool (of a file with several blocks, name one: --block)"
             )
         self.lines[address] = line
         token0, token1 = (self._token(line, row, side) for side in "01")
@@ -156,6 +164,10 @@ class _Reader:
     def snapshot(self) -> Snapshot:
         if self.chain_id is None:
             raise SnapshotError(f"{self.path}: holds no pool")
+        if not self.pools:
+            others = ", ".join(f"{number} of {name}" for name, number in self.skipped.items()) or "no pool"
+            where = "" if self.only_block is None else f" of block {self.only_block}"
+            raise SnapshotError(f"{self.path}: holds no Uniswap V2 pair{where}, but {others}")
         return Snapshot(
             self.path,
             self.chain_id,
