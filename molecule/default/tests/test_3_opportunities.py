@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from conftest import ENGINE, Platform, eventually
+
+STATUS = (
+    "CREDENTIALS_DIRECTORY=/etc/mev/credentials /opt/mev-infrastructure/engine/current/venv/bin/mev-engine"
+    " status --config /opt/mev-infrastructure/config/engine-ethereum.toml --json --limit 3"
+)
 
 
 def _at_rest(p: Platform, height: int) -> bool:
@@ -40,6 +47,23 @@ def test_rows_make_sense(following: Platform) -> None:
         OR cardinality(amounts) <> cardinality(pools) + 1 OR gas_cost <> gas_units * gas_price"""
     assert following.number("SELECT count(*) FROM opportunities") > 0
     assert following.sql(f"SELECT id, path_symbols FROM opportunities WHERE {bad} LIMIT 3") == []
+
+
+# Could fail: the table at the end of `make up` lists a path twice, an orphaned row, or not the best one.
+def test_status_lists_the_best_paths(following: Platform) -> None:
+    best = json.loads(following.run(STATUS))["best"]
+    since = min(int(row["block_number"]) for row in best)
+    profits = [int(row["net_profit"]) for row in best]
+    assert len(profits) == 3
+    assert profits == sorted(profits, reverse=True)
+    listed = ", ".join(f"'{row['id']}'" for row in best)
+    rows = following.sql(
+        f"SELECT count(*), count(DISTINCT (pools, path_tokens)) FROM opportunities WHERE id IN ({listed}) "
+        "AND status = 'detected'"
+    )
+    assert rows == [["3", "3"]]
+    better = f"status = 'detected' AND net_profit > {profits[0]} AND block_number <= {since}"
+    assert following.number(f"SELECT count(*) FROM opportunities WHERE {better}") == 0
 
 
 # Could fail: the cache was warmed for another user, path or processor, so a restart compiles on its way.
