@@ -12,6 +12,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.mev.platform.plugins.module_utils.variables import (
+    HIDDEN,
     hide,
     misspelt,
     out_of_limits,
@@ -76,13 +77,16 @@ class ActionModule(ActionBase):
                     continue
             checked = ArgumentSpecValidator({name: option}).validate(given, validate_role_argument_spec=True)
             found = list(checked.error_messages)
+            secrets = list(secret_paths({name: option}))
             if found:
-                value = repr(given.get(name, "")) if name in given else "not given"
+                value = "not given"
+                if name in given:
+                    value = HIDDEN if secrets else repr(given[name])
                 found = [f"{name} is {value}: {message}" for message in found] if len(value) < 100 else found
             else:
                 own = {path: limit for path, limit in limits.items() if path.split(".")[0] == name}
-                found = list(out_of_limits(checked.validated_parameters, own))
-            problems += [hide(message, given, secret_paths({name: option})) for message in found]
+                found = list(out_of_limits(checked.validated_parameters, own, secrets))
+            problems += [hide(message, given, secrets) for message in found]
         return problems
 
 

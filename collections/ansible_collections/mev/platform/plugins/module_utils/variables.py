@@ -9,8 +9,9 @@ place): ``{option: {min, max, pattern, message}}``, a dot stepping into a dict o
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 HIDDEN = "(hidden)"
@@ -35,12 +36,17 @@ def misspelt(names: Iterable[str], known: Mapping[str, Sequence[str]]) -> Iterat
             yield f"{name}: no such variable; did you mean {close[0]}?"
 
 
-def out_of_limits(values: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a message for each value outside its limits; absent and ``None`` values have no limits."""
+def out_of_limits(
+    values: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]], secrets: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield a message for each value outside its limits; absent and ``None`` values have no limits.
+
+    Values at one of the paths ``secrets`` are never formatted.
+    """
     for path, limit in limits.items():
         for place, value in _at(values, path.split("."), ""):
             if problem := _outside(value, limit):
-                yield f"{place} is {value!r}: {problem}"
+                yield f"{place} is {HIDDEN if path in secrets else repr(value)}: {problem}"
 
 
 def _at(value: Any, steps: Sequence[str], place: str) -> Iterator[tuple[str, Any]]:
@@ -80,9 +86,25 @@ def secret_paths(options: Mapping[str, Mapping[str, Any]], above: str = "") -> I
 
 
 def hide(message: str, values: Mapping[str, Any], secrets: Iterable[str]) -> str:
-    """The message without any value found at the secret paths."""
+    """The message without any value found at the secret paths, in whichever form it was put there."""
+    forms: set[str] = set()
     for path in secrets:
         for _, value in _at(values, path.split("."), ""):
-            if str(value):
-                message = message.replace(str(value), HIDDEN)
+            for leaf in _leaves(value):
+                forms |= {str(leaf), str(leaf).strip(), repr(leaf)}
+                # inside another container's repr, and in JSON
+                forms |= {repr(str(leaf))[1:-1], json.dumps(str(leaf))[1:-1]}
+    for form in sorted(forms - {""}, key=len, reverse=True):
+        message = message.replace(form, HIDDEN)
     return message
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What a value of the wrong shape holds: a dict where a string was wanted still has the secret in it."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value

@@ -64,3 +64,15 @@ def test_secrets_deep_inside_are_hidden() -> None:
     values = {"chains": [{"endpoints": ["wss://node/KEY"]}], "password": "hunter2"}
     said = hide("wss://node/KEY is wrong, so is hunter2", values, secret_paths(options))
     assert said == "(hidden) is wrong, so is (hidden)"
+
+
+# Could fail: a key that ends in a newline (YAML's `|`) is printed, since messages carry its repr.
+def test_secrets_are_hidden_in_every_form() -> None:
+    secret = "wss://node/K'EY\n"
+    values = {"chains": [{"endpoints": [secret]}], "password": {"wrong": ["hunter2\n"]}}
+    limits = {"chains.endpoints": {"pattern": "http"}}
+    (said,) = out_of_limits(values, limits, ["chains.endpoints"])
+    assert said == "chains[0].endpoints[0] is (hidden): it must match http"
+    said = hide(f"{values} {secret} {secret.strip()}", values, ["chains.endpoints", "password"])
+    assert "EY" not in said
+    assert "hunter2" not in said
