@@ -151,7 +151,7 @@ class Engine:
         self._name_skipped(event.skipped)
         self._orphan(event.orphaned, event.at)
         self._gauge()
-        self.metrics.height.set(event.at.number)
+        self.metrics.handled(event.at.number)
         kept = [b for b in self._ids if b.number < event.at.number and b not in event.orphaned]
         self._ids.clear()
         if event.skipped is None:
@@ -237,7 +237,7 @@ class Engine:
         seconds = time.perf_counter() - started
         self._put(Batch.of(delta.block, rows=tuple(result.opportunities)))
         self.metrics.blocks.inc()
-        self.metrics.height.set(delta.block.number)
+        self.metrics.handled(delta.block.number)
         self.metrics.scan_seconds.observe(seconds)
         self.metrics.opportunities(STRATEGY, len(result.opportunities))
         report = self._since_report

@@ -69,6 +69,7 @@ class ChainSettings(Section):
     endpoints: Annotated[list[Endpoint], Field(min_length=1)]
     max_catchup_blocks: Annotated[int, Field(ge=0, le=100_000)] = 256
     health_interval: Annotated[int, Field(ge=1, le=3600)] = 30
+    max_silence: Annotated[int, Field(ge=0, le=86_400)] = 60  # seconds; five of Ethereum's blocks
 
     @model_validator(mode="after")
     def _distinct(self) -> ChainSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -215,3 +216,46 @@ async def test_failover_and_return(anvil: None, chain: Chain, tmp_path: Path) ->
             chain.start()
             chain.rpc("anvil_loadState", second.rpc("anvil_dumpState"))
             await until(lambda: engine.follower.link_name == chain.url, "the first endpoint is used again")
+
+
+async def test_node_whose_head_has_stopped(anvil: None, chain: Chain, tmp_path: Path) -> None:
+    # fails if a node that answers but stands still is followed on, or is gone back to while it does
+    with running_chain(tmp_path / "second.log") as second:
+        second.rpc("anvil_loadState", chain.rpc("anvil_dumpState"))
+        settings = make_settings(tmp_path, chain.url, second.url, chain=quick(chain.url, second.url))
+        async with running_engine(settings) as engine:
+            assert engine.follower.link_name == chain.url
+            await until(lambda: engine.follower.link_name == second.url, "the second endpoint is used")
+            for step in range(30):  # three health checks
+                second.mine({PAIRS[0]: (95 + step, 96)})
+                await reaches(engine, second)
+                assert engine.follower.link_name == second.url
+                await asyncio.sleep(0.1)
+            assert_same_state(engine, second)
+            state = second.rpc("anvil_dumpState")
+            chain.kill()
+            chain.start()
+            chain.rpc("anvil_loadState", state)
+            await until(lambda: engine.follower.link_name == chain.url, "the first endpoint is used again")
+
+
+async def test_only_node_whose_head_has_stopped(
+    chain: Chain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # fails if a chain that stands still goes unmentioned, or costs the only connection
+    async with running_engine(make_settings(tmp_path, chain=quick(chain.url))) as engine:
+        await until(lambda: caplog.text.count("chain_silent") >= 2, "silence is named, again and again")
+        age = engine.metrics.registry.get_sample_value("mev_last_block_age_seconds", {"chain": "ethereum"})
+        assert age is not None
+        assert age >= 2
+        chain.mine({PAIRS[0]: (97, 98)})
+        await reaches(engine, chain)
+        age = engine.metrics.registry.get_sample_value("mev_last_block_age_seconds", {"chain": "ethereum"})
+        assert age is not None
+        assert age < 2
+    assert "link_lost" not in caplog.text
+
+
+def quick(*endpoints: str) -> dict[str, object]:
+    """Settings of a chain whose health and silence are looked at every second."""
+    return {"endpoints": list(endpoints), "health_interval": 1, "max_silence": 1}

@@ -42,6 +42,7 @@ def test_good_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("[market]", "max_catchup_block = 5\n[market]", ["max_catchup_block = 5", "max_catchup_blocks?"]),
         ("[market]", "[market]\nmax_hops = 9", ["market.max_hops = 9", "less than or equal to 4"]),
         ("wss://node.example", "http://node.example", ["endpoints[0] = 'http://node.example/…'", "ws://"]),
+        ("[market]", "max_silence = -1\n[market]", ["chain.max_silence = -1", "greater than or equal to 0"]),
         ('"ethereum"', '"etherum"', ["chain.name = 'etherum'", "'ethereum', 'polygon' or 'arbitrum'"]),
         ("C756Cc2\"]", "C756Cc3\"]", ["market.base_tokens[0]", "checksum"]),
         ("[chain]", "[chian]\n[chain]", ["chian = {}", "did you mean chain?"]),

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mev_engine.chain.errors import LinkError, WrongChainError
+from mev_engine.chain.errors import LinkError, RpcError, WrongChainError
 from mev_engine.chain.rpc import Link
 from mev_engine.redact import redact_url
 
@@ -83,8 +83,16 @@ class Endpoints:
         """The current link broke; returns the seconds for which its endpoint is left alone."""
         return self._open(self._current) if self._current is not None else 0.0
 
-    async def better(self) -> Link | None:
-        """A link to an endpoint that comes before the current one, if one is back."""
+    def has_other(self) -> bool:
+        """Whether there is an endpoint besides the current one that may be tried."""
+        return any(not circuit.refused for circuit in self._circuits if circuit is not self._current)
+
+    async def better(self, not_before: float) -> Link | None:
+        """A link to an endpoint that comes before the current one, if one is back.
+
+        One whose newest block is older than `not_before` (a block's timestamp) is not: going back to
+        a node that has stopped would lose the time that the failover has won.
+        """
         now = time.monotonic()
         for circuit in self._circuits:
             if circuit is self._current:
@@ -92,10 +100,27 @@ class Endpoints:
             if circuit.refused or circuit.open_until > now:
                 continue
             link = await self._try(circuit)
-            if link is not None:
-                self._current = circuit
-                return link
+            if link is None:
+                continue
+            if await self._is_behind(link, circuit, not_before):
+                await link.close()
+                continue
+            self._current = circuit
+            return link
         return None
+
+    async def _is_behind(self, link: Link, circuit: _Circuit, not_before: float) -> bool:
+        try:
+            head = await link.head()
+            if head.timestamp >= not_before:
+                return False
+            reason = f"its newest block {head.number} is of {head.timestamp}, before {not_before:.0f}"
+        except (LinkError, RpcError) as error:
+            reason = str(error)
+        log.warning(
+            "endpoint_behind endpoint=%s reason=%r retry_in=%.1f", link.name, reason, self._open(circuit)
+        )
+        return True
 
     def _open(self, circuit: _Circuit) -> float:
         circuit.failures += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,6 +22,7 @@ from mev_engine.chain.events import BlockId, Event, Loaded, NewBlock, Reorganise
 from mev_engine.chain.pools import Pools
 from mev_engine.chain.recent import Processed, Recent
 from mev_engine.chain.rpc import Link
+from mev_engine.chain.silence import Silence
 from mev_engine.market.delta import BlockDelta, BlockRef, ReserveUpdate
 from mev_engine.settings import ChainSettings
 
@@ -92,8 +94,10 @@ class Follower:
             await self._load(link)
         await self._advance(link, await link.head())
         checked = time.monotonic()
+        silence = Silence(self._settings.max_silence, self.recent.last.hash)
         while True:
-            wait = max(0.0, checked + self._settings.health_interval - time.monotonic())
+            until = min(checked + self._settings.health_interval, silence.due)
+            wait = max(0.0, until - time.monotonic())
             try:
                 async with asyncio.timeout(wait):
                     first = await link.notifications.get()
@@ -107,6 +111,16 @@ class Follower:
                 if better is not None:
                     await link.close()
                     return better
+            if (seconds := silence.too_long(self.recent.last.hash)) is not None:
+                self._hear_nothing(link, seconds)
+
+    def _hear_nothing(self, link: Link, seconds: float) -> None:
+        """No new block for too long: LinkError where another endpoint may know more."""
+        last = self.recent.last.number
+        if self._endpoints.has_other():
+            raise LinkError(f"no new block after {last} for {seconds:.0f} s")
+        # the only endpoint: the chain itself may stand still, as a local one does when it is told to
+        log.warning("chain_silent endpoint=%s last=%d seconds=%.0f", link.name, last, seconds)
 
     async def _take(self, link: Link, messages: list[dict[str, Any] | None]) -> None:
         """Work off what has arrived: only the newest head matters, the others are its ancestors."""
@@ -345,7 +359,8 @@ class Follower:
         await self._advance(link, head, rolled_back=rolled_back)
         if self._behind_at is None:
             await self._audit(link)
-        return await self._endpoints.better()
+        late = self._settings.max_silence / 2 or math.inf
+        return await self._endpoints.better(self.recent.last.timestamp - late)
 
     async def _audit(self, link: Link) -> None:
         """Compare some pools, in turn, with the chain at the last block."""

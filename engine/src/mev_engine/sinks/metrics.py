@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import (
     GC_COLLECTOR,
     PLATFORM_COLLECTOR,
@@ -36,6 +38,9 @@ class Metrics:
         )
         self.blocks = Counter("mev_blocks", "Blocks scanned", of_chain, registry=r).labels(chain)
         self.height = Gauge("mev_block_height", "Last block scanned", of_chain, registry=r).labels(chain)
+        self._handled_at = time.monotonic()
+        age = Gauge("mev_last_block_age_seconds", "Since the last block was handled", of_chain, registry=r)
+        age.labels(chain).set_function(lambda: time.monotonic() - self._handled_at)
         self.missed = Counter("mev_blocks_missed", "Blocks never looked at", of_chain, registry=r).labels(
             chain
         )
@@ -68,6 +73,11 @@ class Metrics:
                 f"metrics.host, metrics.port = {settings.host}:{settings.port}: "
                 f"cannot listen there: {error.strerror or error}; choose a free port of this host"
             ) from error
+
+    def handled(self, number: int) -> None:
+        """The block of this number is in the market; its age counts from now."""
+        self.height.set(number)
+        self._handled_at = time.monotonic()
 
     def opportunities(self, strategy: str, count: int) -> None:
         self._opportunities.labels(strategy, self._chain).inc(count)
