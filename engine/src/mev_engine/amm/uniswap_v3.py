@@ -1,0 +1,124 @@
+"""Uniswap V3 pools: the contracts' integer arithmetic, step by step over the whole tick map.
+
+The same arithmetic, with another fee or spacing, is PancakeSwap V3's and Aerodrome Slipstream's (whose
+fee module may change the fee: take it from the pool's `fee()`); their protocol and gauge shares come
+out of the fee and change no amount. Units and stepping: see `concentrated`.
+
+Sources: Uniswap/v3-core UniswapV3Pool.sol (swap) and SwapMath.sol; Uniswap/v3-periphery QuoterV2.sol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mev_engine.amm.concentrated import (
+    MAX_SQRT_PRICE,
+    MIN_SQRT_PRICE,
+    PIPS,
+    ConcentratedPool,
+    Step,
+    Swap,
+    ceil_div,
+    check_range,
+    extreme_price,
+    input_delta,
+    marginal_rate,
+    next_price_from_input,
+    next_price_from_output,
+    output_delta,
+    walk,
+)
+from mev_engine.amm.errors import SwapRevertedError
+
+_INT256_MAX = 2**255 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class V3Pool(ConcentratedPool):
+    """A pool of Uniswap V3 or of a fork with its arithmetic. fee_pips: uint24, millionths of the input."""
+
+    MAX_TICK_SPACING: ClassVar[int] = 16383
+
+    fee_pips: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("fee_pips", self.fee_pips, 0, PIPS - 1)
+
+
+def swap_step(price: int, target: int, liquidity: int, remaining: int, fee_pips: int) -> Step:
+    """One step towards `target` (SwapMath.computeSwapStep).
+
+    `remaining`: positive for input still to be spent, negative for output still to be had.
+    """
+    zero_for_one = price >= target
+    exact_in = remaining >= 0
+    amount_in = amount_out = 0
+    if exact_in:
+        without_fee = remaining * (PIPS - fee_pips) // PIPS
+        amount_in = input_delta(price, target, liquidity, zero_for_one=zero_for_one)
+        if without_fee >= amount_in:
+            after = target
+        else:
+            after = next_price_from_input(price, liquidity, without_fee, zero_for_one=zero_for_one)
+    else:
+        amount_out = output_delta(price, target, liquidity, zero_for_one=zero_for_one)
+        if -remaining >= amount_out:
+            after = target
+        else:
+            after = next_price_from_output(price, liquidity, -remaining, zero_for_one=zero_for_one)
+    reached = after == target
+    if not (reached and exact_in):
+        amount_in = input_delta(price, after, liquidity, zero_for_one=zero_for_one)
+    if not (reached and not exact_in):
+        amount_out = output_delta(price, after, liquidity, zero_for_one=zero_for_one)
+    if not exact_in:
+        amount_out = min(amount_out, -remaining)
+    if exact_in and not reached:
+        return after, amount_in, amount_out, remaining - amount_in
+    return after, amount_in, amount_out, ceil_div(amount_in * fee_pips, PIPS - fee_pips)
+
+
+def swap(pool: V3Pool, *, zero_for_one: bool, amount: int, sqrt_price_limit_x96: int) -> Swap:
+    """UniswapV3Pool.swap: positive `amount` is input, negative output; may stop at the limit, part filled."""
+    if amount == 0:
+        raise SwapRevertedError("AS")
+    if zero_for_one:
+        allowed = MIN_SQRT_PRICE < sqrt_price_limit_x96 < pool.sqrt_price_x96
+    else:
+        allowed = pool.sqrt_price_x96 < sqrt_price_limit_x96 < MAX_SQRT_PRICE
+    if not allowed:
+        raise SwapRevertedError("SPL")
+    return walk(
+        pool,
+        swap_step,
+        zero_for_one=zero_for_one,
+        amount=amount,
+        limit=sqrt_price_limit_x96,
+        fee_pips=pool.fee_pips,
+    )
+
+
+def exact_in(pool: V3Pool, amount_in: int, *, zero_for_one: bool, limit: int | None = None) -> Swap:
+    """QuoterV2.quoteExactInputSingle. A pool that runs dry takes less than `amount_in`, without revert."""
+    if not 0 <= amount_in <= _INT256_MAX:
+        raise SwapRevertedError("SafeCast: toInt256")
+    price = extreme_price(zero_for_one=zero_for_one) if limit is None else limit
+    return swap(pool, zero_for_one=zero_for_one, amount=amount_in, sqrt_price_limit_x96=price)
+
+
+def exact_out(pool: V3Pool, amount_out: int, *, zero_for_one: bool, limit: int | None = None) -> Swap:
+    """QuoterV2.quoteExactOutputSingle. Without a limit it is all or revert; with one, what there is."""
+    if not 0 <= amount_out <= _INT256_MAX:
+        raise SwapRevertedError("SafeCast: toInt256")
+    price = extreme_price(zero_for_one=zero_for_one) if limit is None else limit
+    result = swap(pool, zero_for_one=zero_for_one, amount=-amount_out, sqrt_price_limit_x96=price)
+    if limit is None and result.amount_out != amount_out:
+        raise SwapRevertedError("QuoterV2: amountReceived != amountOutCached")
+    return result
+
+
+def marginal_price(pool: V3Pool, *, zero_for_one: bool) -> float:
+    """Output per input, raw units, for the first infinitesimal input, after the fee."""
+    return marginal_rate(pool, pool.fee_pips, zero_for_one=zero_for_one)
