@@ -2,8 +2,10 @@
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 """Write the kernel's settings down and put them back.
 
-A guest that may write sysctls writes the controller's own kernel where a setting has no namespace:
-``vm.*``, ``fs.*`` and much of ``kernel.*``. Forwarding changes ``net.ipv4.conf`` of each interface too.
+A guest has name spaces for its network, its IPC objects and its host name, and none for the rest: what it
+writes below ``vm``, ``fs``, ``kernel``, ``dev`` and ``user`` is written into the controller's own kernel, and
+nothing tells afterwards who wrote it. What the controller's own sysctl configuration asks for is therefore
+left as it is. Of the network's settings, those that switching ``ip_forward`` on changes are ours, no others.
 """
 
 from __future__ import annotations
@@ -13,8 +15,14 @@ import stat
 from pathlib import Path
 
 ROOT = Path("/proc/sys")
-SHARED = ("vm", "fs", "kernel", "dev", "user", "net/ipv4/conf", "net/ipv4/ip_forward")
-"""Trees that a guest or a network of ours may change."""
+SHARED = ("vm", "fs", "kernel", "dev", "user")
+"""Trees that a guest shares with the controller."""
+
+FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/*/forwarding", "net/ipv4/conf/all/accept_redirects")
+"""What switching ip_forward changes in the kernel."""
+
+CONFIGURATION = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d")
+"""sysctl.d(5): of files of the same name the first counts."""
 
 LEFT_ALONE = re.compile(
     r"vm/(compact_memory|drop_caches|stat_refresh)$"  # writing them acts, it sets nothing
@@ -29,20 +37,62 @@ LEFT_ALONE = re.compile(
 def snapshot(root: Path = ROOT) -> dict[str, str]:
     """Return `{path below root: value}` of all settings that could be put back."""
     values = {}
-    for tree in SHARED:
-        top = root / tree
-        for path in [top] if top.is_file() else sorted(top.rglob("*")):
-            name = path.relative_to(root).as_posix()
-            if LEFT_ALONE.match(name) or not path.is_file():
-                continue
-            mode = path.stat().st_mode
-            if not (mode & stat.S_IRUSR and mode & stat.S_IWUSR):
-                continue
-            try:
-                values[name] = path.read_text().strip()
-            except OSError:  # some can't be read in some kernels, and what was not read is not written
-                continue
+    for path in sorted(
+        path for pattern in (*(f"{tree}/**/*" for tree in SHARED), *FORWARDING) for path in root.glob(pattern)
+    ):
+        name = path.relative_to(root).as_posix()
+        if LEFT_ALONE.match(name) or not path.is_file():
+            continue
+        mode = path.stat().st_mode
+        if not (mode & stat.S_IRUSR and mode & stat.S_IWUSR):
+            continue
+        try:
+            values[name] = path.read_text().strip()
+        except OSError:  # some can't be read in some kernels, and what was not read is not written
+            continue
     return values
+
+
+def configured(root: Path = Path("/")) -> dict[str, str]:
+    """Return `{path below /proc/sys: value}` that the controller's sysctl configuration names outright."""
+    files: dict[str, Path] = {}
+    for directory in CONFIGURATION:
+        for path in (root / directory).glob("*.conf"):
+            files.setdefault(path.name, path)
+    found = {}
+    for path in [*(files[name] for name in sorted(files)), root / "etc/sysctl.conf"]:
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            name, equals, value = line.strip().removeprefix("-").partition("=")
+            if equals and not name.startswith(("#", ";")):
+                # a.b.c or a/b/c: the first separator says which it is
+                dotted = "/" not in name or 0 <= name.find(".") < name.find("/")
+                swapped = name.translate(str.maketrans("./", "/.")) if dotted else name
+                found[swapped.strip()] = value.strip()
+    return found
+
+
+def ours(
+    values: dict[str, str], *, meant: dict[str, str], forwarded: bool, root: Path = ROOT
+) -> dict[str, str]:
+    """Pick from `values` what is for us to put back.
+
+    Args:
+        values: what `snapshot` returned.
+        meant: what `configured` returns by now: where that is the present value, it stays.
+        forwarded: others need forwarding by now.
+    """
+    forward = FORWARDING[0]
+    forwarded = forwarded or values.get(forward) != "0" or meant.get(forward) == "1"
+    return {
+        name: value
+        for name, value in values.items()
+        if not (forwarded and name.startswith("net/"))
+        and not (
+            name in meant
+            and (root / name).exists()
+            and (root / name).read_text().split() == meant[name].split()
+        )
+    }
 
 
 def restore(values: dict[str, str], root: Path = ROOT) -> tuple[list[str], list[str]]:

@@ -13,7 +13,9 @@ description:
   - Makes a bridge with an address, and one nftables table that lets its hosts out behind the controller's
     address and lets nobody in from outside.
   - Before the first network of any inventory, the controller's sysctls are written down (a guest shares
-    the kernel and can write C(vm.*) and C(fs.*)); when the last network goes they are put back.
+    the kernel and can write all that has no name space, as C(vm.*) and C(fs.*)); when the last network goes
+    they are put back, but for those that the controller's own sysctl configuration asks for by then.
+  - C(ip_forward) goes back to 0 unless a bridge, veth or tunnel of somebody else's has come up meanwhile.
 author: The MEV platform's maintainers (@mev-platform)
 options:
   bridge:
@@ -70,7 +72,7 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mev.platform.plugins.module_utils.kernel import restore, snapshot
+from ansible_collections.mev.platform.plugins.module_utils.kernel import configured, ours, restore, snapshot
 from ansible_collections.mev.platform.plugins.module_utils.nspawn import (
     HostError,
     boot_id,
@@ -83,6 +85,8 @@ from ansible_collections.mev.platform.plugins.module_utils.nspawn import (
 )
 
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+FORWARDERS = {"bridge", "ipvlan", "macvlan", "tun", "veth", "vxlan", "wireguard"}
+"""Kinds of interfaces that containers, virtual machines and VPNs have packets forwarded through."""
 
 TABLE = """\
 table ip {table} {{
@@ -147,11 +151,22 @@ def forward_drops() -> list[str]:
     ]
 
 
+def forwarders() -> list[str]:
+    """List the interfaces that are up and may have packets forwarded."""
+    links = json.loads(run(["ip", "-json", "-details", "link", "show", "up"]))
+    return [link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") in FORWARDERS]
+
+
+def kernel_now() -> dict[str, object]:
+    """Return what is compared when the last network goes."""
+    return {"boot_id": boot_id(), "sysctls": snapshot(), "forwarders": forwarders()}
+
+
 def remember_kernel(state: Path) -> None:
     """Write the controller's sysctls down once in a boot, before anything of ours runs."""
     record = read_record(state / "kernel.json")
     if record is None or record["boot_id"] != boot_id():
-        write_record(state / "kernel.json", {"boot_id": boot_id(), "sysctls": snapshot()})
+        write_record(state / "kernel.json", kernel_now())
 
 
 def present(module: AnsibleModule, state: Path) -> dict[str, object]:
@@ -217,7 +232,14 @@ def put_kernel_back(module: AnsibleModule, state: Path) -> list[str]:
     restored: list[str] = []
     kernel = read_record(state / "kernel.json")
     if kernel is not None and kernel["boot_id"] == boot_id():
-        restored, refused = restore(kernel["sysctls"])
+        others = sorted(set(forwarders()) - set(kernel.get("forwarders", [])))
+        if others and kernel["sysctls"].get("net/ipv4/ip_forward") == "0":
+            module.warn(
+                f"net.ipv4.ip_forward stays 1, as {', '.join(others)} came up since it was 0; when nothing "
+                "needs it any more: sysctl --write net.ipv4.ip_forward=0"
+            )
+        values = ours(kernel["sysctls"], meant=configured(), forwarded=bool(others))
+        restored, refused = restore(values)
         for name in refused:
             module.warn(f"the kernel refused to take back {name}")
     (state / "kernel.json").unlink(missing_ok=True)
