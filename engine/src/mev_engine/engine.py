@@ -75,7 +75,7 @@ class Engine:
         self._recording: RecordingWriter | None = None
         self.market: Market | None = None
         self.scanner: Scanner | None = None
-        self._ids: deque[BlockId] = deque(resume, maxlen=KEPT_IDS)
+        self._ids: deque[BlockId] = deque(resume.blocks, maxlen=KEPT_IDS)
         self._acknowledged_id: BlockId | None = None
         self.ready = asyncio.Event()
         self._progress = time.monotonic()
@@ -113,14 +113,14 @@ class Engine:
                 )  # fmt: skip
                 self._orphan(orphaned, delta.block)
                 self._apply(delta)
-            case Resynchronised(reason, delta, orphaned, skipped):
+            case Resynchronised(reason, delta, orphaned, skipped, other_chain):
                 self.metrics.resyncs.inc()
                 log.error(
                     "resynchronised block=%d hash=%s pools=%d reason=%r",
                     delta.block.number, delta.block.hash, len(delta.updates) + len(delta.new_pools), reason,
                 )  # fmt: skip
                 self._name_skipped(skipped)
-                self._orphan(orphaned, delta.block)
+                self._orphan(orphaned, delta.block, other_chain=other_chain)
                 self._ids.clear()
                 self._ids.append(BlockId(delta.block.number, delta.block.hash))
                 self._scan(delta)
@@ -149,7 +149,7 @@ class Engine:
         if self._record_path is not None:
             self._start_recording(self._record_path, event)
         self._name_skipped(event.skipped)
-        self._orphan(event.orphaned, event.at)
+        self._orphan(event.orphaned, event.at, other_chain=event.other_chain)
         self._gauge()
         self.metrics.handled(event.at.number)
         kept = [b for b in self._ids if b.number < event.at.number and b not in event.orphaned]
@@ -197,19 +197,22 @@ class Engine:
             self.metrics.missed.inc(last - first + 1)
             log.error("blocks_skipped first=%d last=%d count=%d", first, last, last - first + 1)
 
-    def _orphan(self, orphaned: tuple[BlockId, ...], at: BlockRef) -> None:
-        """Have the rows of these blocks marked, and forget them."""
+    def _orphan(self, orphaned: tuple[BlockId, ...], at: BlockRef, *, other_chain: bool = False) -> None:
+        """Have the rows of these blocks marked (all older rows too, of another chain), and forget them."""
         if not orphaned:
             return
         for block in orphaned[:10]:
             log.warning("block_orphaned block=%d hash=%s", block.number, block.hash)
         if len(orphaned) > 10:
             log.warning("blocks_orphaned first=%d last=%d", orphaned[0].number, orphaned[-1].number)
+        if other_chain:
+            log.error("chain_replaced block=%d hash=%s marked='all rows before it'", at.number, at.hash)
         gone = set(orphaned)
         kept = [block for block in self._ids if block not in gone]
         self._ids.clear()
         self._ids.extend(kept)
-        self._put(Batch.of(at, orphaned=tuple((block.number, block.hash) for block in orphaned)))
+        blocks = tuple((block.number, block.hash) for block in orphaned)
+        self._put(Batch.of(at, orphaned=blocks, other_chain=other_chain))
 
     def _put(self, batch: Batch) -> None:
         self.postgresql.put(batch)
@@ -267,7 +270,8 @@ class Engine:
 
     async def save_checkpoint(self) -> None:
         if ids := self._acknowledged_ids():
-            await asyncio.to_thread(self._checkpoint.write, ids)  # fsync may take its time
+            # fsync may take its time
+            await asyncio.to_thread(self._checkpoint.write, ids, self.follower.genesis)
 
     async def keep_checkpoint(self) -> None:
         written: BlockId | None = None

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from mev_engine.engine import Engine
 
 from .conftest import START
 from .harness import (
@@ -125,6 +126,40 @@ async def test_reorganisation_while_stopped(chain: Chain, tmp_path: Path) -> Non
         assert engine.metrics.registry.get_sample_value("mev_blocks_total", {"chain": "ethereum"}) == 2
 
 
+@pytest.mark.parametrize("running", [True, False])
+async def test_another_chain_of_the_same_id(chain: Chain, tmp_path: Path, running: bool) -> None:
+    # fails if a chain that was reset, while the engine runs or is stopped, is taken for a reorganisation,
+    # whose older rows stay 'detected', or if a mere reorganisation is taken for another chain
+    settings = make_settings(tmp_path, chain.url)
+
+    def reset() -> None:
+        chain.kill()
+        chain.start("--timestamp", "1700000000")
+        chain.place_pairs()
+        chain.mine(START)
+
+    def replaced(engine: Engine) -> list[bool]:
+        return [batch.other_chain for batch in engine.postgresql._queue if batch.orphaned]
+
+    async with running_engine(settings) as engine:
+        chain.mine({PAIRS[0]: (48, 49)})
+        await reaches(engine, chain)
+        chain.rpc("anvil_rollback", 1)
+        chain.mine({PAIRS[0]: (49, 48)})
+        await reaches(engine, chain)
+        assert replaced(engine) == [False]
+        engine._acknowledged(engine.follower.recent.last)
+        if running:
+            reset()
+            await reaches(engine, chain)
+            assert replaced(engine) == [False, True]
+    if not running:
+        reset()
+        async with running_engine(settings) as engine:
+            await reaches(engine, chain)
+            assert replaced(engine) == [True]
+
+
 async def test_too_long_a_gap_is_named(
     chain: Chain, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,8 +253,11 @@ async def test_failover_and_return(anvil: None, chain: Chain, tmp_path: Path) ->
             await until(lambda: engine.follower.link_name == chain.url, "the first endpoint is used again")
 
 
-async def test_node_whose_head_has_stopped(anvil: None, chain: Chain, tmp_path: Path) -> None:
+async def test_node_whose_head_has_stopped(
+    anvil: None, chain: Chain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # fails if a node that answers but stands still is followed on, or is gone back to while it does
+    caplog.set_level(logging.INFO)
     with running_chain(tmp_path / "second.log") as second:
         second.rpc("anvil_loadState", chain.rpc("anvil_dumpState"))
         settings = make_settings(tmp_path, chain.url, second.url, chain=quick(chain.url, second.url))
@@ -229,8 +267,8 @@ async def test_node_whose_head_has_stopped(anvil: None, chain: Chain, tmp_path: 
             for step in range(30):  # three health checks
                 second.mine({PAIRS[0]: (95 + step, 96)})
                 await reaches(engine, second)
-                assert engine.follower.link_name == second.url
                 await asyncio.sleep(0.1)
+            assert caplog.text.count(f"connected endpoint={chain.url}") == 1
             assert_same_state(engine, second)
             state = second.rpc("anvil_dumpState")
             chain.kill()

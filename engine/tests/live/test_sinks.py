@@ -115,6 +115,29 @@ async def test_orphaned_rows_are_marked_and_come_back(postgresql: Postgresql) ->
         assert states() == [(2000, "detected"), (2001, "detected")]
 
 
+async def test_all_rows_of_a_replaced_chain_are_marked(
+    postgresql: Postgresql, caplog: pytest.LogCaptureFixture
+) -> None:
+    # fails if a row older than the blocks that are remembered stays, another chain's row or one of the
+    # new chain is marked, or the range is not named
+    sink = postgresql_sink(postgresql, [])
+    postgresql.query("DELETE FROM opportunities")
+    async with working(sink):
+        for number in (2100, 2900, 2901):
+            sink.put(batch(number, 1))
+        await sink.drain(10)
+        postgresql.query("UPDATE opportunities SET chain_id = 2 WHERE block_number = 2901")
+        gone = ((2900, found(2900).block.hash),)
+        sink.put(Batch.of(found(2050).block, orphaned=gone, other_chain=True))
+        sink.put(batch(2051, 1))
+        await sink.drain(10)
+    assert postgresql.query("SELECT block_number, status FROM opportunities ORDER BY 1") == [
+        (2051, "detected"), (2100, "orphaned"), (2900, "orphaned"), (2901, "detected"),
+    ]  # fmt: skip
+    assert "rows_orphaned chain_id=1 rows=2 first=2100 last=2900" in caplog.text
+    postgresql.query("DELETE FROM opportunities")
+
+
 async def test_a_row_that_can_never_be_stored_does_not_block_the_others(
     postgresql: Postgresql, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

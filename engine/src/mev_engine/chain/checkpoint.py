@@ -7,11 +7,20 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mev_engine.chain.events import BlockId
 
 log = logging.getLogger(__name__)
 VERSION = 1
+
+
+class Remembered(NamedTuple):
+    """`blocks`, oldest first, and the hash of the chain's block 0 (None: not known), which tells a
+    deep reorganisation from another chain of the same id."""
+
+    blocks: tuple[BlockId, ...] = ()
+    genesis: str | None = None
 
 
 class Checkpoint:
@@ -25,24 +34,26 @@ class Checkpoint:
         self._path = directory / "checkpoint.json"
         self._chain_id = chain_id
 
-    def read(self) -> tuple[BlockId, ...]:
-        """The blocks, oldest first; empty where there is no (usable) checkpoint, with the reason."""
+    def read(self) -> Remembered:
+        """What was written last; empty where there is no (usable) checkpoint, with the reason."""
         try:
             content = json.loads(self._path.read_text())
             if content["version"] != VERSION or content["chain_id"] != self._chain_id:
                 raise ValueError(f"version {content['version']}, chain id {content['chain_id']}")
-            return tuple(BlockId(int(number), str(block)) for number, block in content["blocks"])
+            blocks = tuple(BlockId(int(number), str(block)) for number, block in content["blocks"])
+            return Remembered(blocks, content.get("genesis"))
         except FileNotFoundError:
             log.info("checkpoint_absent path=%s start=head", self._path)
         except (ValueError, KeyError, TypeError) as error:
             log.error("checkpoint_unusable path=%s reason=%r start=head", self._path, str(error))
-        return ()
+        return Remembered()
 
-    def write(self, blocks: Sequence[BlockId]) -> None:
+    def write(self, blocks: Sequence[BlockId], genesis: str | None) -> None:
         """Replace the file in one step: a crash leaves the old one or the new one, never a part."""
         content = {
             "version": VERSION,
             "chain_id": self._chain_id,
+            "genesis": genesis,
             "blocks": [[block.number, block.hash] for block in blocks],
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)

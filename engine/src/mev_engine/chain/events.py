@@ -20,7 +20,8 @@ class Loaded:
     """The whole state as of block `at`: the first event, and the only one that is not a change.
 
     `orphaned` are blocks of the last run that are no longer part of the chain; `skipped` (first,
-    last) are blocks that were not looked at, inclusive.
+    last) are blocks that were not looked at, inclusive. `other_chain`: the chain has another block 0
+    than before, so that no older block is part of it either.
     """
 
     at: BlockRef
@@ -28,6 +29,7 @@ class Loaded:
     pools: tuple[PoolSpec, ...]
     orphaned: tuple[BlockId, ...] = ()
     skipped: tuple[int, int] | None = None
+    other_chain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,13 @@ class Reorganised:
 
 @dataclass(frozen=True, slots=True)
 class Resynchronised:
-    """All reserves were read anew, as of `delta.block`, because of `reason`."""
+    """All reserves were read anew, as of `delta.block`, because of `reason`. The rest as in Loaded."""
 
     reason: str
     delta: BlockDelta
     orphaned: tuple[BlockId, ...] = ()
     skipped: tuple[int, int] | None = None
+    other_chain: bool = False
 
 
 Event = Loaded | NewBlock | Reorganised | Resynchronised

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mev_engine.chain.checkpoint import Remembered
+from mev_engine.chain.continuity import genesis_hash, is_other_chain, resume_point
 from mev_engine.chain.decode import PAIR_CREATED, SYNC, BlockLogs, block_logs, block_ref, quantity
 from mev_engine.chain.endpoints import Endpoints
 from mev_engine.chain.errors import LinkError, RpcError, StateUnavailableError
@@ -47,7 +49,7 @@ class Follower:
         pools: Pools,
         endpoints: Endpoints,
         *,
-        resume: tuple[BlockId, ...],
+        resume: Remembered,
         emit: Callable[[Event], None],
         reserves_of: Callable[[str], tuple[int, int]],
         beat: Callable[[], None],
@@ -55,7 +57,8 @@ class Follower:
         self._settings = settings
         self._pools = pools
         self._endpoints = endpoints
-        self._resume = resume
+        self._resume = resume.blocks
+        self.genesis = resume.genesis
         self._emit = emit
         self._reserves_of = reserves_of
         self._beat = beat
@@ -170,10 +173,13 @@ class Follower:
     async def _load(self, link: Link) -> None:
         """First state: as of the checkpoint where that is possible, else as of the head."""
         head = await link.head()
-        at, orphaned = await self._resume_point(link)
+        at, orphaned = await resume_point(link, self._resume)
+        genesis = await genesis_hash(link)
+        other_chain = at is None and is_other_chain(self.genesis, genesis)
         if at is not None and head.number - at.number <= self._settings.max_catchup_blocks:
             try:
                 await self._load_at(link, at, orphaned, None)
+                self.genesis = genesis or self.genesis
                 return
             except StateUnavailableError as error:
                 log.warning("resume_impossible block=%d reason=%r start=head", at.number, str(error))
@@ -184,26 +190,25 @@ class Follower:
             first = at.number + 1
         elif orphaned:  # the branches part somewhere before the oldest block that we remember
             first = orphaned[0].number
-        await self._load_at(link, head, orphaned, _range(first, head.number))
+        await self._load_at(link, head, orphaned, _range(first, head.number), other_chain=other_chain)
+        self.genesis = genesis or self.genesis
 
     async def _load_at(
-        self, link: Link, at: BlockRef, orphaned: tuple[BlockId, ...], skipped: tuple[int, int] | None
+        self,
+        link: Link,
+        at: BlockRef,
+        orphaned: tuple[BlockId, ...],
+        skipped: tuple[int, int] | None,
+        *,
+        other_chain: bool = False,
     ) -> None:
         await self._pools.discover(link, at.hash)
         reserves = await self._pools.reserves(link, list(self._pools.by_address), at.hash)
         self.recent.restart(at)
         tokens = tuple(self._pools.tokens.values())
-        self._emit(Loaded(at, tokens, self._pools.with_reserves(reserves), orphaned, skipped))
+        pools = self._pools.with_reserves(reserves)
+        self._emit(Loaded(at, tokens, pools, orphaned, skipped, other_chain))
         self._pools.handed_over()
-
-    async def _resume_point(self, link: Link) -> tuple[BlockRef | None, tuple[BlockId, ...]]:
-        """The checkpoint's newest block that is on the chain, and its blocks after that one."""
-        found = await link.blocks_by_number(block.number for block in self._resume)
-        on_chain = [b for b in self._resume if b.number in found and found[b.number].hash == b.hash]
-        if not on_chain:
-            return None, self._resume
-        last = on_chain[-1].number
-        return found[last], tuple(b for b in self._resume if b.number > last)
 
     async def _advance(self, link: Link, head: BlockRef, *, rolled_back: bool = False) -> None:
         """Process everything between the last block and `head`."""
@@ -332,16 +337,15 @@ class Follower:
         log.error("resynchronising block=%d reason=%r", at.number, reason)
         await self._pools.discover(link, at.hash)
         reserves = await self._pools.reserves(link, list(self._pools.by_address), at.hash)
-        orphaned = await self._no_longer_on_chain(link)
+        on_chain, orphaned = await resume_point(link, self.recent.ids())
+        genesis = await genesis_hash(link) if on_chain is None else None
+        other_chain = is_other_chain(self.genesis, genesis)
+        self.genesis = genesis or self.genesis
         skipped = _range(self.recent.last.number + 1, at.number - 1)
         self.recent.restart(at)
-        self._emit(Resynchronised(reason, self._delta(at, reserves), orphaned, skipped))
+        delta = self._delta(at, reserves)
+        self._emit(Resynchronised(reason, delta, orphaned, skipped, other_chain))
         self._pools.handed_over()
-
-    async def _no_longer_on_chain(self, link: Link) -> tuple[BlockId, ...]:
-        ids = self.recent.ids()
-        found = await link.blocks_by_number(block.number for block in ids)
-        return tuple(b for b in ids if b.number not in found or found[b.number].hash != b.hash)
 
     async def _check_health(self, link: Link) -> Link | None:
         """Is the node there, did a head escape us, does our state equal the chain's, is the primary back?"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,8 @@ import psycopg
 from mev_engine.detect.opportunity import Opportunity
 from mev_engine.settings import DatabaseSettings
 from mev_engine.sinks.queue import Batch, QueuedSink, RefusedError
+
+log = logging.getLogger(__name__)
 
 WEI = Decimal(10) ** 18
 COLUMNS = (
@@ -28,6 +31,14 @@ INSERT = f"""
 ORPHAN = """
     UPDATE opportunities SET status = 'orphaned'
     WHERE chain_id = %s AND block_number = ANY(%s) AND block_hash = ANY(%s) AND status = 'detected'
+"""
+# Rows of the chain that is there now come later, in order. (After a kill in the second before the
+# checkpoint follows, this is done again, and takes that second's rows with it.)
+ORPHAN_ALL = """
+    WITH gone AS (
+        UPDATE opportunities SET status = 'orphaned'
+        WHERE chain_id = %s AND status = 'detected' RETURNING block_number
+    ) SELECT count(*), min(block_number), max(block_number) FROM gone
 """
 
 
@@ -80,12 +91,20 @@ class PostgresqlSink(QueuedSink):
                         rows = [self._row(row, batch.detected_at) for row in batch.rows]
                         await cursor.executemany(INSERT, rows)
                         stored += max(cursor.rowcount, 0)
-                    if batch.orphaned:
+                    if batch.other_chain:
+                        await self._orphan_all(cursor)
+                    elif batch.orphaned:
                         numbers, hashes = (list(part) for part in zip(*batch.orphaned, strict=True))
                         await cursor.execute(ORPHAN, (self._chain_id, numbers, hashes))
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise RefusedError(f"{type(error).__name__}: {error}") from error
         return stored
+
+    async def _orphan_all(self, cursor: psycopg.AsyncCursor[Any]) -> None:
+        await cursor.execute("SET LOCAL statement_timeout = '10min'")  # it may be years of rows
+        await cursor.execute(ORPHAN_ALL, (self._chain_id,))
+        rows, first, last = await cursor.fetchone() or (0, None, None)
+        log.error("rows_orphaned chain_id=%d rows=%d first=%s last=%s", self._chain_id, rows, first, last)
 
     def _row(self, o: Opportunity, detected_at: datetime) -> tuple[Any, ...]:
         """Values in the order of COLUMNS; integers beyond 64 bits travel as Decimal."""

@@ -31,12 +31,14 @@ POISON_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one block brings: rows, or the (number, hash) of blocks whose rows are to be marked."""
+    """What one block brings: rows, or the (number, hash) of blocks whose rows are to be marked.
+    `other_chain`: every row written before this batch is of a chain that is no more."""
 
     block: BlockRef
     detected_at: datetime
     rows: tuple[Opportunity, ...] = ()
     orphaned: tuple[tuple[int, str], ...] = ()
+    other_chain: bool = False
 
     @classmethod
     def of(
@@ -44,8 +46,10 @@ class Batch:
         block: BlockRef,
         rows: tuple[Opportunity, ...] = (),
         orphaned: tuple[tuple[int, str], ...] = (),
+        *,
+        other_chain: bool = False,
     ) -> Batch:
-        return cls(block, datetime.now(UTC), rows, orphaned)
+        return cls(block, datetime.now(UTC), rows, orphaned, other_chain)
 
 
 class RefusedError(Exception):
