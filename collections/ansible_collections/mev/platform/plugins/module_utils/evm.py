@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import json
 import os
 import socket
@@ -29,14 +30,24 @@ class EndpointError(Exception):
 
 def location(url: str) -> str:
     """Host and port alone: providers put the API key into the path, the query or the user's name."""
-    parts = urllib.parse.urlsplit(url)
-    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return "unreadable address"
+    try:
+        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    except ValueError:  # the port is no port
+        return str(parts.hostname)
 
 
 def chain_id(url: str, *, timeout: float, cadata: str | None = None) -> int:
     """The chain's id as the node at ``url`` (ws, wss, http, https) gives it; EndpointError otherwise."""
     question = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}).encode()
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port  # read only here: it raises for what is no port
+    except ValueError as error:
+        raise EndpointError("its host or its port (0 to 65535) can't be read") from error
     if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
         raise EndpointError("it is no ws://, wss://, http:// or https:// address")
     ask = _ask_websocket if parts.scheme.startswith("ws") else _ask_http
@@ -49,7 +60,7 @@ def chain_id(url: str, *, timeout: float, cadata: str | None = None) -> int:
         raise EndpointError(_plain(error.reason)) from error
     except OSError as error:  # refused, unknown host, timeout, certificate
         raise EndpointError(_plain(error)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, struct.error, http.client.HTTPException) as error:
         raise EndpointError("the answer is not that of an Ethereum node") from error
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from ansible_collections.mev.platform.plugins.module_utils.evm import EndpointError, chain_id, location
 from websockets.asyncio.server import ServerConnection, serve
+
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
 class Node(BaseHTTPRequestHandler):
@@ -86,3 +91,33 @@ def test_what_is_no_node_is_told_why(http_port: int) -> None:
 def test_location_carries_no_key() -> None:
     assert location("wss://user:pw@eth.example.org:8546/v2/KEY?token=KEY") == "eth.example.org:8546"
     assert location("wss://eth.example.org/KEY") == "eth.example.org"
+
+
+# Could fail: a port that is none raises where nobody expects it, and no message names the endpoint.
+@pytest.mark.parametrize("url", ["wss://node.example.org:99999/KEY", "ws://[::1/KEY", "ws://node:x/KEY"])
+def test_unreadable_addresses_are_told_without_the_key(url: str) -> None:
+    assert "KEY" not in location(url)
+    with pytest.raises(EndpointError, match=r"port \(0 to 65535\) can't be read"):
+        chain_id(url, timeout=5)
+
+
+# Could fail: a server that hangs up within a frame ends in a traceback.
+@pytest.mark.parametrize("frame", [b"\x81", b"\x81\x7e\x01", b"\x81\x7e\x00\x80{"])
+def test_cut_frames_are_no_answer(frame: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve_one() -> None:
+            connection, _ = server.accept()
+            with connection:
+                request = connection.recv(4096).decode()
+                key = request.split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
+                accept = base64.b64encode(
+                    hashlib.sha1(f"{key}{GUID}".encode(), usedforsecurity=False).digest()
+                ).decode()
+                head = f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+                connection.sendall(head.encode() + frame)
+                connection.recv(4096)  # the question
+
+        threading.Thread(target=serve_one, daemon=True).start()
+        with pytest.raises(EndpointError, match=r"hung up|not that of an Ethereum node"):
+            chain_id(f"ws://127.0.0.1:{server.getsockname()[1]}", timeout=5)
