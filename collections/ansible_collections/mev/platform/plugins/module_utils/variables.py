@@ -3,12 +3,14 @@
 
 A role keeps its promises in two files: ``meta/argument_specs.yml`` (names, types, choices, which are
 required; Ansible's own format) and ``meta/limits.yml`` (ranges and patterns, for which Ansible has no
-place): ``{option: {min, max, pattern, message}}``, a dot stepping into a dict or into each item of a list.
+place): ``{option: {min, max, pattern, ipv4, message}}``, a dot stepping into a dict or into each item of a
+list.
 """
 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -71,9 +73,19 @@ def _outside(value: Any, limit: Mapping[str, Any]) -> str | None:
             return f"the least allowed is {limit['min']}"
         if "max" in limit and number > limit["max"]:
             return f"the most allowed is {limit['max']}"
+    if limit.get("ipv4") and not _is_ipv4(value):
+        return str(limit.get("message", "an IPv4 address is wanted"))
     if "pattern" in limit and not re.fullmatch(limit["pattern"], str(value)):
         return str(limit.get("message", f"it must match {limit['pattern']}"))
     return None
+
+
+def _is_ipv4(value: Any) -> bool:
+    try:
+        ipaddress.IPv4Address(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def secret_paths(options: Mapping[str, Mapping[str, Any]], above: str = "") -> Iterator[str]:

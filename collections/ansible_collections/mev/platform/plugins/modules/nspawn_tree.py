@@ -13,6 +13,7 @@ description:
   - Builds a minimal Debian tree with mmdebstrap, from the controller's own apt sources and apt settings.
   - The tree lies in the cache under a key of everything that shaped it, so that a change builds another.
   - It is built beside its place and renamed when whole, so that an interrupted build is never used.
+  - After a build the three newest trees are kept, and those that a host lies on.
 author: The MEV platform's maintainers (@mev-platform)
 options:
   suite:
@@ -46,6 +47,10 @@ options:
     description: Directory of the trees.
     type: path
     default: /var/cache/mev-platform/trees
+  state_dir:
+    description: Where the hosts' records are kept, which name the trees that are in use.
+    type: path
+    default: /var/lib/mev-platform
 attributes:
   check_mode:
     support: full
@@ -87,7 +92,13 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mev.platform.plugins.module_utils.nspawn import HostError, lock, mounts_under, run
+from ansible_collections.mev.platform.plugins.module_utils.nspawn import (
+    HostError,
+    lock,
+    mounts_under,
+    read_record,
+    run,
+)
 
 CARRIED = re.compile(
     r"Acquire::(Check-Valid-Until|Check-Date|Max-FutureTime|Retries"
@@ -171,6 +182,20 @@ def build(module: AnsibleModule, path: Path, sources: list[str], settings: list[
     shutil.rmtree(work)
 
 
+def prune(cache: Path, hosts: Path, keep: int = 3) -> None:
+    """Delete all trees but the `keep` newest and those that a host lies on, here or with other records."""
+    used = {(read_record(path) or {}).get("tree") for path in hosts.glob("*/record.json")}
+    mounted = set(re.findall(r"[ ,]lowerdir=([^,\s]+)", Path("/proc/self/mountinfo").read_text()))
+    trees = [path for path in cache.glob("*-*") if path.is_dir() and not path.name.startswith("building-")]
+    # a directory's ctime is that of its renaming; its mtime is what mmdebstrap gave it
+    for path in sorted(trees, key=lambda path: path.stat().st_ctime_ns, reverse=True)[keep:]:
+        if str(path) in used | mounted or mounts_under(path):
+            continue
+        dying = cache / f"building-{path.name}"  # a deletion that is cut short is finished by the next build
+        path.rename(dying)
+        shutil.rmtree(dying)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -181,6 +206,7 @@ def main() -> None:
             "mirror": {"type": "str", "default": "http://deb.debian.org/debian"},
             "mirror_security": {"type": "str", "default": "http://deb.debian.org/debian-security"},
             "cache_dir": {"type": "path", "default": "/var/cache/mev-platform/trees"},
+            "state_dir": {"type": "path", "default": "/var/lib/mev-platform"},
         },
         supports_check_mode=True,
     )
@@ -214,6 +240,7 @@ def main() -> None:
             with lock(path.parent / "lock", waiting=module.warn):
                 if not path.is_dir():  # else another run built it while we waited
                     build(module, path, sources, settings)
+                    prune(path.parent, Path(given["state_dir"]) / "hosts")
     except (HostError, OSError) as error:
         module.fail_json(msg=f"Debian tree: {error}")
     module.exit_json(changed=missing, path=str(path), key=key, sources=sources)

@@ -54,6 +54,15 @@ def test_patterns_bind_the_whole_value() -> None:
     assert list(out_of_limits({"token": "0xabcdef"}, limits)) == ["token is '0xabcdef': an address is wanted"]
 
 
+# Could fail: what merely looks like an address passes, and PostgreSQL refuses it after the deploy has begun.
+@pytest.mark.parametrize(
+    ("address", "good"), [("10.77.0.11", True), ("999.1.1.1", False), ("fd00::1", False)]
+)
+def test_addresses_are_parsed(address: str, good: bool) -> None:
+    limits = {"mev_address": {"ipv4": True}}
+    assert (list(out_of_limits({"mev_address": address}, limits)) == []) is good
+
+
 # Could fail: only top-level no_log is honoured, and an API key inside an endpoint is printed.
 def test_secrets_deep_inside_are_hidden() -> None:
     options: dict[str, dict[str, Any]] = {

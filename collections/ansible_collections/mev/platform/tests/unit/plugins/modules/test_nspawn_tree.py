@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.mev.platform.plugins.modules.nspawn_tree import apt_settings, apt_sources
+import json
+import time
+from pathlib import Path
+
+from ansible_collections.mev.platform.plugins.modules.nspawn_tree import apt_settings, apt_sources, prune
 
 OFFICIAL = ("http://deb.debian.org/debian", "http://deb.debian.org/debian-security")
 BOOKWORM = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
@@ -54,3 +58,23 @@ DPkg::Pre-Install-Pkgs:: "/usr/sbin/dpkg-preconfigure --apt || true";
         'Acquire::http::Proxy "http://proxy.test:3128";',
         'Acquire::http::Proxy::local.test "DIRECT";',
     ]
+
+
+def test_old_trees_go_but_not_those_of_a_host(tmp_path: Path) -> None:
+    # fails if a tree is deleted under a host, a build of another kind is taken for a tree, or all are kept
+    cache, hosts = tmp_path / "trees", tmp_path / "hosts"
+    for name in ("trixie-1", "trixie-2", "bookworm-3", "trixie-4", "trixie-5"):
+        (cache / "new" / "usr").mkdir(parents=True)
+        (cache / "new").rename(cache / name)  # as a build ends
+        time.sleep(0.02)  # ctime is the kernel's tick, and builds are a minute apart
+    (cache / "lock").touch()
+    (hosts / "one").mkdir(parents=True)
+    (hosts / "one/record.json").write_text(json.dumps({"tree": str(cache / "trixie-1")}))
+    prune(cache, hosts)
+    assert {path.name for path in cache.iterdir()} == {
+        "lock",
+        "trixie-1",
+        "bookworm-3",
+        "trixie-4",
+        "trixie-5",
+    }
