@@ -69,5 +69,8 @@ lock: setup ## compile the lock files anew
 	bin/lock
 
 clean: ## delete the cached Debian trees and what `setup` installed
-	@rm -rf .cache engine/devchain/node_modules .venv
+	@for host in /var/lib/mev-platform/hosts/*/; do
+	  [ ! -e "$$host" ] || { echo "$$host is a host that needs them: destroy it first (make down)" >&2; exit 1; }
+	done
+	rm -rf .cache engine/devchain/node_modules .venv
 	bin/as-root rm -rf /var/cache/mev-platform
