@@ -76,6 +76,19 @@ def test_lock_files_hold_hashes_and_no_addresses() -> None:
         assert not [name for name, package in packages.items() if name and "integrity" not in package], lock
 
 
+def upstreams() -> set[str]:
+    """Hosts of the repositories that a role takes for the source `upstream`: public, and a developer's apt
+    may know them too."""
+    sources = [
+        str(repository)
+        for path in tracked("roles/*/vars/main.yml")
+        for name, value in (yaml.safe_load(path.read_text()) or {}).items()
+        if name.endswith("_repositories")
+        for repository in value["upstream"]
+    ]
+    return set(re.findall(r"https?://([\w.-]+)", " ".join(sources)))
+
+
 def test_no_file_names_a_mirror_of_this_machine() -> None:
     # fails when an index or a registry of the network that we happen to be in gets into a file
     settings = subprocess.run(
@@ -85,9 +98,8 @@ def test_no_file_names_a_mirror_of_this_machine() -> None:
     settings += npmrc.read_text() if npmrc.exists() else ""
     for source in [*Path("/etc/apt/sources.list.d").glob("*.*"), Path("/etc/apt/sources.list")]:
         settings += source.read_text() if source.is_file() else ""
-    hosts = {
-        host for host in re.findall(r"https?://(?:[^/@\s]+@)?([\w.-]+)", settings) if not PUBLIC.match(host)
-    }
+    found = set(re.findall(r"https?://(?:[^/@\s]+@)?([\w.-]+)", settings))
+    hosts = {host for host in found - upstreams() if not PUBLIC.match(host)}
     named = {
         host: str(path)
         for path in tracked()
