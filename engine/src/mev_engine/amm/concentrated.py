@@ -32,7 +32,7 @@ _UINT128, _UINT160, _UINT256 = 2**128, 2**160, 2**256
 # --- TickMath --------------------------------------------------------------------------------------
 
 
-def _tick_factors() -> tuple[int, ...]:
+def tick_factors() -> tuple[int, ...]:
     """The 20 constants of TickMath.getSqrtRatioAtTick: `2**128 * 1.0001**(-2**i / 2)` to the nearest."""
     with localcontext() as context:
         context.prec = 80
@@ -41,7 +41,7 @@ def _tick_factors() -> tuple[int, ...]:
         return tuple(int(x.to_integral_value(ROUND_HALF_EVEN)) for x in exact)
 
 
-_FACTORS = _tick_factors()
+_FACTORS = tick_factors()
 
 
 @lru_cache(maxsize=2**16)
