@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from mev_engine.amm.errors import SwapRevertedError
 from mev_engine.amm.uniswap_v2 import (
     MAX_RESERVE,
-    SwapRevertedError,
     get_amount_in,
     get_amount_out,
     least_input,

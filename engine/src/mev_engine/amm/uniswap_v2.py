@@ -14,15 +14,12 @@ import math
 
 import numpy as np
 
+from mev_engine.amm.errors import SwapRevertedError
 from mev_engine.jit import kernel
 from mev_engine.types import FloatArray, IndexArray
 
 MAX_RESERVE = 2**112 - 1
 _UINT256 = 2**256
-
-
-class SwapRevertedError(ValueError):
-    """The contract would revert; the message is its own reason."""
 
 
 def get_amount_out(amount_in: int, reserve_in: int, reserve_out: int, fee_num: int, fee_den: int) -> int:
