@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -13,7 +14,17 @@ from mev_engine.chain.errors import MissingMarketError
 from mev_engine.chain.pools import text
 from mev_engine.engine import Engine
 
-from .harness import PAIRS, SENDER, WETH, Chain, make_settings, reaches, running_chain, running_engine
+from .harness import (
+    PAIRS,
+    SENDER,
+    WETH,
+    Chain,
+    make_settings,
+    reaches,
+    running_chain,
+    running_engine,
+    write_pools_file,
+)
 
 pytestmark = pytest.mark.chain
 
@@ -158,3 +169,20 @@ async def test_pools_file_with_a_stranger(
 def test_symbols(answer: str, symbol: str) -> None:
     # fails if a strange symbol raises, or carries control characters to the database or a terminal
     assert text("0x" + answer) == symbol
+
+
+async def test_many_silent_pools_are_counted(
+    chain: Chain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # fails if a market full of dead pools fills the journal at each start, or they go unmentioned
+    content = json.loads(write_pools_file(tmp_path / "pools.json").read_text())
+    dead = [content["pools"][0] | {"address": f"0x{n:040x}"} for n in range(0xD0, 0xD0 + 15)]
+    file = tmp_path / "more.json"
+    file.write_text(json.dumps(content | {"pools": content["pools"] + dead}))
+    settings = make_settings(
+        tmp_path, chain.url, market={"base_tokens": [WETH], "wrapped_native": WETH, "pools_file": str(file)}
+    )
+    async with running_engine(settings):
+        pass
+    assert caplog.text.count("pool_quarantined pool=") == 10
+    assert "pools_quarantined count=15 of=19" in caplog.text

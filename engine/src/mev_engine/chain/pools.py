@@ -26,6 +26,7 @@ TOKEN0, TOKEN1 = "0x0dfe1681", "0xd21220a7"
 GET_RESERVES = "0x0902f1ac"
 SYMBOL, DECIMALS = "0x95d89b41", "0x313ce567"
 SAY_EVERY = 5.0  # seconds between lines of progress
+NAMED = 10  # pools that get a line each; a market has up to hundreds of thousands
 
 
 class _FileToken(Section):
@@ -190,16 +191,22 @@ class Pools:
         """getReserves() of each pool as of block hash `at`, in raw token units.
 
         A pool that does not answer as a pair does gets (0, 0), which takes it out of every cycle,
-        and an ERROR line. Raises StateUnavailableError where the node lacks that block's state.
+        and an ERROR line; of many, the first NAMED get one, and a last line counts them all. Raises
+        StateUnavailableError where the node lacks that block's state.
         """
         answers = await self._call_all(link, [(p, GET_RESERVES) for p in pools], at, "reserves")
         result = {}
+        quarantined = 0
         for pool, answer in zip(pools, answers, strict=True):
             values = _words(answer, 3)
             if values is None or values[0] >= UINT112 or values[1] >= UINT112:
-                log.error("pool_quarantined pool=%s block=%s getReserves=%r", pool, at, str(answer)[:210])
+                quarantined += 1
+                if quarantined <= NAMED:
+                    log.error("pool_quarantined pool=%s block=%s getReserves=%r", pool, at, str(answer)[:210])
                 values = [0, 0]
             result[pool] = (values[0], values[1])
+        if quarantined > NAMED:
+            log.error("pools_quarantined count=%d of=%d block=%s", quarantined, len(pools), at)
         return result
 
     def with_reserves(self, reserves: dict[str, tuple[int, int]]) -> tuple[PoolSpec, ...]:
