@@ -12,12 +12,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
 import redis
 
 from .harness import free_port
+
+
+def _missing(reason: str) -> NoReturn:
+    """Skips; with MEV_REQUIRE_SERVERS=1 fails, so that a run meant to use the servers can't pass
+    without them."""
+    if os.environ.get("MEV_REQUIRE_SERVERS") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def _as_user(user: str) -> list[str]:
@@ -116,7 +125,7 @@ class Postgresql:
 def running_postgresql() -> Iterator[Postgresql]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not found:
-        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
+        _missing("no PostgreSQL server here: apt-get install postgresql")
     # not below pytest's own directory: a socket's path may have 107 bytes, and root's is closed to others
     with tempfile.TemporaryDirectory(prefix="mev-pg-") as directory:
         server = Postgresql(found[-1].parent, Path(directory))
@@ -169,7 +178,7 @@ class Redis:
 @contextmanager
 def running_redis(directory: Path) -> Iterator[Redis]:
     if shutil.which("redis-server") is None:
-        pytest.skip("no Redis server here: apt-get install redis-server")
+        _missing("no Redis server here: apt-get install redis-server")
     server = Redis(directory)
     server.start()
     try:
