@@ -114,7 +114,8 @@ class _WithPassword(Section):
     password_file: str = ""
 
     def password(self) -> str | None:
-        """The secret, read when it is needed so that a rotated one is picked up on reconnect.
+        """The secret, read at each connection. A `password_file` that was rotated is so picked up; what
+        LoadCredential= gave is a copy as of the start, so after rotating it the unit is restarted.
 
         None where no file is named and none was handed over: the server then decides (peer, trust).
         """
