@@ -20,7 +20,11 @@ from mev_engine.types import FloatArray, IndexArray
 @dataclass(frozen=True, slots=True)
 class GasModel:
     """Cost of executing a cycle: `per_cycle + hops * per_hop` gas units at
-    base fee plus `priority_fee` (wei a unit)."""
+    base fee plus `priority_fee` (wei a unit).
+
+    The base fee is the scanned block's. A transaction can be in the next one at the earliest, whose
+    base fee differs by up to 1/8 either way (EIP-1559): so may the cost, and a result near the floor
+    may not hold."""
 
     per_cycle: int = 60_000
     per_hop: int = 75_000
