@@ -54,6 +54,11 @@ def test_redis_engine_may_write_its_stream_and_no_more(platform: Platform) -> No
         ["FLUSHALL"],
         ["CONFIG", "SET", "maxmemory", "1"],
         ["SET", "elsewhere", "1"],
+        ["DEL", "mev:pause"],
+        ["XADD", "mev:pause", "*", "k", "v"],
+        ["DEL", "mev:opportunities"],
+        ["XTRIM", "mev:opportunities", "MAXLEN", "0"],
+        ["CLIENT", "KILL", "TYPE", "normal"],
         ["ACL", "LIST"],
     ):
         assert "NOPERM" in platform.redis(*command, user="engine"), command
