@@ -270,7 +270,8 @@ def walk(
     """The loop of UniswapV3Pool.swap and of V4's Pool.swap, whose `step` differs.
 
     `amount`: positive for exact input, negative for exact output, as in V3. Stops when it is used up or
-    the price is `limit`. UnknownStateError when the swap would leave `pool.known`.
+    the price is `limit`. UnknownStateError when the swap would leave `pool.known`. Exact output is not
+    always the least input: a step whose whole range rounds down to just what is left runs to its stop.
     """
     remaining, calculated, steps, crossed = amount, 0, 0, 0
     price, tick, liquidity = pool.sqrt_price_x96, pool.tick, pool.liquidity
