@@ -97,6 +97,7 @@ class Chain:
     def place_pairs(self) -> None:
         for pair in PAIRS:
             self.rpc("anvil_setCode", pair, _pair_code())
+        self.rpc("anvil_setCode", WETH, "0x00")  # a token that answers nothing
 
     def send(self, to: str, data: str) -> None:
         self.rpc("eth_sendTransaction", {"from": SENDER, "to": to, "data": data, "gas": hex(300_000)})

@@ -12,7 +12,9 @@ from mev_devchain.chain import default_node_modules
 from mev_devchain.deploy import Contracts
 from mev_engine.chain.errors import MissingMarketError
 from mev_engine.chain.pools import text
+from mev_engine.commands import check
 from mev_engine.engine import Engine
+from mev_engine.settings import SettingsError
 
 from .harness import (
     PAIRS,
@@ -186,3 +188,26 @@ async def test_many_silent_pools_are_counted(
         pass
     assert caplog.text.count("pool_quarantined pool=") == 10
     assert "pools_quarantined count=15 of=19" in caplog.text
+
+
+async def test_check_asks_for_the_contracts(anvil: None, tmp_path: Path) -> None:
+    # fails if `check` passes a market whose factory or token is not on the chain, or refuses a good one
+    stranger = "0x" + "5c" * 20
+
+    async def ask(chain: Chain, factory: str, token: str, **market: str) -> str:
+        values = {"base_tokens": [token], "factories": [{"address": factory, "name": "uniswap_v2"}], **market}
+        settings = make_settings(tmp_path, chain.url, market=values)
+        if market:
+            return await check._pools_file(settings.market)
+        return await check._endpoint_check(settings, chain.url)[1]()
+
+    with running_chain(tmp_path / "anvil.log") as chain:
+        exchange = Exchange(chain)
+        chain.rpc("anvil_setCode", WETH, "0x00")
+        assert "has the market's contracts" in await ask(chain, exchange.factory, exchange.weth)
+        with pytest.raises(SettingsError, match=f"factory {stranger} .uniswap_v2. does not answer"):
+            await ask(chain, stranger, exchange.weth)
+        with pytest.raises(SettingsError, match=f"token {stranger} has no code"):
+            await ask(chain, exchange.factory, stranger)
+        with pytest.raises(SettingsError, match=r"nowhere\.json: cannot be read"):
+            await ask(chain, exchange.factory, exchange.weth, pools_file=str(tmp_path / "nowhere.json"))

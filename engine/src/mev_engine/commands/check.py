@@ -1,14 +1,20 @@
-"""`mev-engine check`: everything that `run` will need, asked before it is needed."""
+"""`mev-engine check`: what `run` will need of others, asked before it is needed.
+
+Not asked: whether the state directory can be written and the metrics' port is free; `run` says so.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mev_engine.cli import config_argument
-from mev_engine.settings import ChainSettings, DatabaseSettings, RedisSettings, Settings, SettingsError, load
+from mev_engine.settings import DatabaseSettings, MarketSettings, RedisSettings, Settings, SettingsError, load
+
+if TYPE_CHECKING:
+    from mev_engine.chain.rpc import Link
 
 PATIENCE = 10.0  # seconds that one check may take
 
@@ -45,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
 async def _all(settings: Settings) -> list[Finding]:
     checks: list[tuple[str, Callable[[], Awaitable[str]]]] = []
     for url in settings.chain.endpoints:
-        checks.append(_endpoint_check(settings.chain, url))
+        checks.append(_endpoint_check(settings, url))
+    if settings.market.pools_file:
+        checks.append(("pools_file", lambda: _pools_file(settings.market)))
     checks.append(("database", lambda: _database(settings.database)))
     checks.append(("redis", lambda: _redis(settings.redis)))
     checks.append(("jit cache", _jit))
@@ -65,16 +73,41 @@ async def _try(what: str, check: Callable[[], Awaitable[str]]) -> Finding:
         return Finding(False, what, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _endpoint_check(chain: ChainSettings, url: str) -> tuple[str, Callable[[], Awaitable[str]]]:
+def _endpoint_check(settings: Settings, url: str) -> tuple[str, Callable[[], Awaitable[str]]]:
     from mev_engine.chain.rpc import Link  # noqa: PLC0415
     from mev_engine.redact import redact_url  # noqa: PLC0415
 
     async def ask() -> str:
-        async with await Link.open(url, expected_chain_id=chain.chain_id) as link:
+        async with await Link.open(url, expected_chain_id=settings.chain.chain_id) as link:
             head = await link.head()
-            return f"chain id {chain.chain_id}, head {head.number}"
+            await _market(settings.market, link)
+            return f"chain id {settings.chain.chain_id}, head {head.number}, has the market's contracts"
 
     return f"endpoint {redact_url(url)}", ask
+
+
+async def _market(market: MarketSettings, link: Link) -> None:
+    """Raises SettingsError naming each factory and token that is not on the endpoint's chain."""
+    from mev_engine.chain.pools import ALL_PAIRS_LENGTH  # noqa: PLC0415
+
+    tokens = list(dict.fromkeys([*market.base_tokens, market.wrapped_native]))
+    code = await link.batch([("eth_getCode", [token, "latest"]) for token in tokens])
+    wrong = [
+        f"token {token} has no code" for token, answer in zip(tokens, code, strict=True) if answer == "0x"
+    ]
+    calls = [{"to": factory.address, "data": ALL_PAIRS_LENGTH} for factory in market.factories]
+    lengths = await link.batch([("eth_call", [call, "latest"]) for call in calls])
+    for factory, answer in zip(market.factories, lengths, strict=True):
+        if not isinstance(answer, str) or len(answer) != 66:
+            wrong.append(f"factory {factory.address} ({factory.name}) does not answer allPairsLength()")
+    if wrong:
+        raise SettingsError(f"{'; '.join(wrong)}: not the contracts of this chain, check [market]")
+
+
+async def _pools_file(market: MarketSettings) -> str:
+    from mev_engine.chain.pools import Pools  # noqa: PLC0415
+
+    return f"{market.pools_file}: {len(Pools(market, beat=lambda: None).by_address)} pools"
 
 
 async def _database(settings: DatabaseSettings) -> str:
