@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mev_devchain.chain import Anvil, ChainError, find_anvil, running_anvil
+from mev_devchain.chain import Anvil, running_anvil
 from mev_devchain.deploy import Contracts, Deployment, connect, deploy, rpc_call
 from mev_devchain.market import MarketSpec, from_seed, from_snapshot
 from mev_devchain.trader import Trader
@@ -17,6 +16,7 @@ from mev_engine.chain.decode import SYNC, block_logs, block_ref
 from mev_engine.detect.scanner import GasModel, Scanner
 from mev_engine.market.delta import BlockDelta, PoolSpec, ReserveUpdate, TokenSpec
 from mev_engine.market.market import Market
+from needs import data_folder
 from web3 import Web3
 
 BLOCKS = 40
@@ -25,15 +25,9 @@ BASES = ("WETH", "USDC", "USDT", "DAI", "WBTC")
 
 
 @pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """The locked npm packages. Skipped with the reason where they are missing, unless
-    `MEV_REQUIRE_CHAIN=1`: then it fails, so that a run meant to use the chain can't pass without it."""
-    try:
-        return find_anvil().parents[3]
-    except ChainError as error:
-        if os.environ.get("MEV_REQUIRE_CHAIN") == "1":
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+def node_modules(anvil_binary: Path) -> Path:
+    """The locked npm packages."""
+    return anvil_binary.parents[3]
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +38,8 @@ def contracts(node_modules: Path) -> Contracts:
 @pytest.fixture(scope="session")
 def market_spec() -> MarketSpec:
     """Real tokens and reserves where the data is at hand, else the seeded market: both of one shape."""
-    folder = os.environ.get("MEV_DATA_DIR") or Path(__file__).resolve().parents[4] / "shared" / "data"
-    return from_snapshot(Path(folder)) if Path(folder).is_dir() else from_seed(1)
+    folder = data_folder()
+    return from_snapshot(folder) if folder.is_dir() else from_seed(1)
 
 
 @dataclass(frozen=True, slots=True)

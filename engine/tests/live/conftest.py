@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mev_devchain.chain import ChainError, find_anvil
 
 from .harness import PAIRS, Chain, running_chain
 
@@ -20,14 +18,8 @@ START = {
 
 
 @pytest.fixture(scope="session")
-def anvil() -> None:
-    """anvil is there; with MEV_REQUIRE_CHAIN=1 a test fails where it is not, else it is skipped."""
-    try:
-        find_anvil()
-    except ChainError as error:
-        if os.environ.get("MEV_REQUIRE_CHAIN") == "1":
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+def anvil(anvil_binary: Path) -> None:
+    """Asked for by tests that start chains of their own: anvil is there."""
 
 
 @pytest.fixture

@@ -12,21 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import psycopg
-import pytest
 import redis
+from needs import lacks
 
 from .harness import free_port
-
-
-def _missing(reason: str) -> NoReturn:
-    """Skips; with MEV_REQUIRE_SERVERS=1 fails, so that a run meant to use the servers can't pass
-    without them."""
-    if os.environ.get("MEV_REQUIRE_SERVERS") == "1":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def _as_user(user: str) -> list[str]:
@@ -125,7 +116,7 @@ class Postgresql:
 def running_postgresql() -> Iterator[Postgresql]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not found:
-        _missing("no PostgreSQL server here: apt-get install postgresql")
+        lacks("SERVERS", "no PostgreSQL server here: apt-get install postgresql")
     # not below pytest's own directory: a socket's path may have 107 bytes, and root's is closed to others
     with tempfile.TemporaryDirectory(prefix="mev-pg-") as directory:
         server = Postgresql(found[-1].parent, Path(directory))
@@ -178,7 +169,7 @@ class Redis:
 @contextmanager
 def running_redis(directory: Path) -> Iterator[Redis]:
     if shutil.which("redis-server") is None:
-        _missing("no Redis server here: apt-get install redis-server")
+        lacks("SERVERS", "no Redis server here: apt-get install redis-server")
     server = Redis(directory)
     server.start()
     try:
