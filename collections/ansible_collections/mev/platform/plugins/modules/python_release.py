@@ -102,7 +102,7 @@ def build(module: AnsibleModule, source: Path, dest: Path, folder: Path) -> Path
             module.fail_json(
                 msg=f"{source}: {sys.executable} -m pip wheel failed: {(complaint or said).strip()}", rc=code
             )
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # it may not be there; what stays makes rename fail
         out.rename(folder)
     return next(folder.glob("*.whl"))
 
