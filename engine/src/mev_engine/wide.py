@@ -369,3 +369,42 @@ def sqrt(n: Any) -> Any:
         if y >= x:
             return x
         x = y
+
+
+@helper
+def div64(n: Any, d: Any) -> Any:
+    """`(n // d, n % d)` of a U256 by a uint64 that is not 0; the rest as uint64."""
+    shift = np.uint64(leading_zeros(d))
+    top = d << shift
+    v = _reciprocal(top)
+    # n << shift is five limbs: the uppermost is what falls off
+    rest = low64(n >> 192) >> (np.uint64(64) - shift) if shift else np.uint64(0)
+    n = n << np.int64(shift)
+    quotient = u256(0)
+    for at in (192, 128, 64, 0):
+        low = low64(n >> at)
+        digit = _digit(rest, low, top, v)
+        rest = low - digit * top
+        quotient = quotient | (u256(digit) << at)
+    return quotient, rest >> shift
+
+
+@helper
+def div128(n: Any, d: Any) -> Any:
+    """`(n // d, n % d)` of U256 where `d < 2**128` and `n >> 128 < d`: half the work of `div_rem`."""
+    shift = leading_zeros(d) - 128
+    d = d << shift
+    rest = n << shift
+    top = low64(d >> 64)
+    v = _reciprocal(top)
+    quotient = u256(0)
+    for at in (64, 0):
+        window = rest >> (at + 64)
+        digit = _digit(low64(window >> 64), low64(window), top, v)
+        taken = (d * u256(digit)) << at
+        while taken > rest:
+            digit -= np.uint64(1)
+            taken = taken - (d << at)
+        rest = rest - taken
+        quotient = quotient | (u256(digit) << at)
+    return quotient, rest >> shift

@@ -14,9 +14,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import ClassVar, Self
 
 from mev_engine.amm.errors import SwapRevertedError, UnknownStateError
@@ -171,6 +173,7 @@ class ConcentratedPool:
     sqrt_price_x96: uint160, current price. tick: int24 of slot0 (one below the price's own when the
     last swap went down exactly to an initialised tick). liquidity: uint128 in range.
     ticks: every initialised tick to its liquidityNet (int128), also where that is 0: each is a step.
+    gross: each of these ticks to its liquidityGross, where it is known; only `changed` needs it.
     known: lowest and highest tick between which `ticks` is all there is; by default the whole map, which
     must then net to zero and give `liquidity` at `tick`. Beyond it no answer is guessed.
     """
@@ -183,6 +186,7 @@ class ConcentratedPool:
     tick_spacing: int
     ticks: Mapping[int, int]
     known: tuple[int, int] = (MIN_TICK, MAX_TICK)
+    gross: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_range("tick_spacing", self.tick_spacing, 1, self.MAX_TICK_SPACING)
@@ -231,9 +235,57 @@ class ConcentratedPool:
         i = bisect_left(order, (compressed + 1) * spacing)
         return (order[i], True) if i < len(order) and order[i] <= edge else (edge, False)
 
+    @cached_property
+    def below(self) -> tuple[int, ...]:
+        """Liquidity added by the first 0, 1, 2 … of the ticks in `order`."""
+        return tuple(accumulate((self.ticks[tick] for tick in self.order), initial=0))
+
+    @property
+    def cursor(self) -> int:
+        """How many of the initialised ticks are at or below the current one."""
+        return bisect_right(self.order, self.tick)
+
     def after(self, swap: Swap) -> Self:
         """The pool after a swap that was computed on it."""
         return replace(self, sqrt_price_x96=swap.sqrt_price_x96, tick=swap.tick, liquidity=swap.liquidity)
+
+    def moved(self, sqrt_price_x96: int, tick: int, liquidity: int) -> Self:
+        """The pool after a Swap event. Ticks do not change, so they are not checked anew: only that
+        they give the event's liquidity, where UnknownStateError says that an event was missed."""
+        here, there = self.cursor, bisect_right(self.order, tick)
+        if not self.known[0] <= tick < self.known[1]:
+            raise UnknownStateError(f"tick {tick} is outside the known ticks {self.known}: read the pool anew")
+        expected = self.liquidity + self.below[there] - self.below[here]
+        if liquidity != expected:
+            raise UnknownStateError(
+                f"the swap says liquidity {liquidity} at tick {tick}, the ticks give {expected}: "
+                "a Mint or Burn was missed, read the pool anew"
+            )
+        result = copy(self)
+        for name, value in (("sqrt_price_x96", sqrt_price_x96), ("tick", tick), ("liquidity", liquidity)):
+            object.__setattr__(result, name, value)
+        return result
+
+    def changed(self, lower: int, upper: int, delta: int) -> Self:
+        """The pool after `delta` liquidity was put between two ticks, or taken out (negative).
+
+        A tick is there as long as positions end on it: `gross` knows; without it a net that becomes 0
+        leaves that open, and UnknownStateError says so.
+        """
+        if delta == 0:
+            return self
+        ticks, gross = dict(self.ticks), None if self.gross is None else dict(self.gross)
+        for tick, sign in ((lower, 1), (upper, -1)):
+            ticks[tick] = ticks.get(tick, 0) + sign * delta
+            if gross is not None:
+                gross[tick] = gross.get(tick, 0) + delta
+                if gross[tick] == 0:
+                    del gross[tick], ticks[tick]
+            elif delta < 0 and ticks[tick] == 0:
+                raise UnknownStateError(f"tick {tick}: its liquidityGross is unknown: read the pool anew")
+        inside = lower <= self.tick < upper
+        liquidity = self.liquidity + (delta if inside else 0)
+        return replace(self, ticks=ticks, gross=gross, liquidity=liquidity)
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:

@@ -35,8 +35,8 @@ class Family:
     """One line of the registry. `state` is the type of the states that the functions take.
 
     `coins(state)`: how many tokens the pool trades; i and j are below it.
-    `check(state)`: nothing, or a ValueError that names what makes the pool unusable (hooks, an empty
-    side); the states' own constructors have checked ranges.
+    `head(state)`: the leading part of `params` and `words`, which is all that a swap changes, for families
+    whose layouts are long; the rest changes only with `ticks`.
     `events`: topic0 -> the state after such a log of the pool. UnknownStateError where the log can't
     follow from the state: the pool must then be read anew.
     """
@@ -49,4 +49,5 @@ class Family:
     exact_out: Callable[[Any, int, int, int], int]
     params: Callable[[Any], FloatArray]
     words: Callable[[Any], WordArray] | None = None
+    head: Callable[[Any], tuple[list[float], list[int]]] | None = None
     events: Mapping[str, Callable[[Any, Log], Any]] = field(default_factory=dict)

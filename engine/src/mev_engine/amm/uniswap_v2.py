@@ -1,4 +1,4 @@
-"""Uniswap V2 pairs: the contracts' integer arithmetic, and its float64 kernels.
+"""Uniswap V2 pairs and forks: the contracts' integer arithmetic, and the same in kernels.
 
 The exact functions take and give Python integers in raw token units and raise `SwapRevertedError`
 with the contract's own reason where the contract reverts. The fee is `fee_num / fee_den` of the
@@ -10,13 +10,19 @@ UniswapV2Pair.sol (swap, _update).
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from mev_engine import wide
+from mev_engine.amm.abi import topic, uint
 from mev_engine.amm.errors import SwapRevertedError
-from mev_engine.jit import kernel
-from mev_engine.types import FloatArray, IndexArray
+from mev_engine.amm.evm import check_range
+from mev_engine.amm.family import Family, Log
+from mev_engine.jit import helper
+from mev_engine.types import FloatArray, WordArray
+from mev_engine.wide import load, low64, u256
 
 MAX_RESERVE = 2**112 - 1
 _UINT256 = 2**256
@@ -78,19 +84,124 @@ def swap(
     return balance_in, balance_out
 
 
-@kernel("void(int32[::1], float64[::1], float64[::1], float64[::1])")
-def refresh_rates(pools: IndexArray, reserve: FloatArray, gamma: FloatArray, log_rate: FloatArray) -> None:
-    """Set `log_rate[e] = ln(gamma * s / r)` for both edges of each pool in `pools`.
 
-    `reserve[2p]`, `reserve[2p + 1]`: raw units; edge `2p` pays token0 in, edge `2p + 1` token1.
-    A pool with an empty side gets -inf both ways: no cycle through it can pass the screen.
-    """
-    for i in range(pools.size):
-        e = 2 * pools[i]
-        r0, r1 = reserve[e], reserve[e + 1]
-        if r0 > 0.0 and r1 > 0.0:
-            log_rate[e] = math.log(gamma[pools[i]] * r1 / r0)
-            log_rate[e + 1] = math.log(gamma[pools[i]] * r0 / r1)
-        else:
-            log_rate[e] = -np.inf
-            log_rate[e + 1] = -np.inf
+# --- The family -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class V2Pair:
+    """State of one pair. reserve0, reserve1: raw units, uint112. fee_num0, fee_num1: what counts of an
+    input of token0 and of token1, out of fee_den (both 997 of 1000 in Uniswap's own)."""
+
+    reserve0: int
+    reserve1: int
+    fee_num0: int = 997
+    fee_num1: int = 997
+    fee_den: int = 1000
+
+    def __post_init__(self) -> None:
+        check_range("reserve0", self.reserve0, 0, MAX_RESERVE)
+        check_range("reserve1", self.reserve1, 0, MAX_RESERVE)
+        check_range("fee_den", self.fee_den, 1, 10**6)
+        check_range("fee_num0", self.fee_num0, 1, self.fee_den)
+        check_range("fee_num1", self.fee_num1, 1, self.fee_den)
+
+    def side(self, i: int) -> tuple[int, int, int, int]:
+        """reserve_in, reserve_out, fee_num, fee_den for token i paid in."""
+        if i == 0:
+            return self.reserve0, self.reserve1, self.fee_num0, self.fee_den
+        return self.reserve1, self.reserve0, self.fee_num1, self.fee_den
+
+
+def exact_in(pair: V2Pair, i: int, j: int, amount_in: int) -> int:
+    """What the pair pays for `amount_in` of token i: the router's figure, if the pair then takes it."""
+    side = pair.side(i)
+    amount_out = get_amount_out(amount_in, *side)
+    if side[0] + amount_in > MAX_RESERVE:
+        raise SwapRevertedError("UniswapV2: OVERFLOW")
+    return amount_out
+
+
+def exact_out(pair: V2Pair, i: int, j: int, amount_out: int) -> int:
+    """The least input of token i for which the pair pays `amount_out`."""
+    side = pair.side(i)
+    get_amount_in(amount_out, *side)  # its reverts
+    amount_in = least_input(amount_out, *side)
+    if side[0] + amount_in > MAX_RESERVE:
+        raise SwapRevertedError("UniswapV2: OVERFLOW")
+    return amount_in
+
+
+def params(pair: V2Pair) -> FloatArray:
+    """reserve0, reserve1, and the share of an input of token0 and of token1 that counts."""
+    gammas = pair.fee_num0 / pair.fee_den, pair.fee_num1 / pair.fee_den
+    return np.array((float(pair.reserve0), float(pair.reserve1), *gammas))
+
+
+@helper
+def respond(params: Any, at: int, i: int, j: int, x: float) -> tuple[float, float, float]:
+    """`family`: `y = g*x*s / (r + g*x)`."""
+    r, s, gamma = params[at + i], params[at + j], params[at + 2 + i]
+    if not (r > 0.0 and s > 0.0):
+        return 0.0, 0.0, 0.0
+    d = 1.0 / (r + gamma * x)
+    c = gamma * d
+    return c * x * s, c * d * r * s, c
+
+
+def words(pair: V2Pair) -> WordArray:
+    """reserve0 and reserve1 as four limbs each, then fee_num0, fee_num1, fee_den."""
+    mask = 2**64 - 1
+    r0, r1 = pair.reserve0, pair.reserve1
+    limbs = r0 & mask, r0 >> 64, 0, 0, r1 & mask, r1 >> 64, 0, 0, pair.fee_num0, pair.fee_num1, pair.fee_den
+    return np.array(limbs, dtype=np.uint64)
+
+
+@helper
+def quote(words: Any, at: int, i: int, j: int, x: Any) -> tuple[Any, bool]:
+    """`exact_in`. No product here can outgrow 256 bits: 112 + 20 + 112."""
+    r, s = load(words, at + 4 * i), load(words, at + 4 * j)
+    limit = (u256(1) << 112) - 1
+    if x == 0 or x > limit or r == 0 or s == 0 or r + x > limit:
+        return u256(0), False
+    with_fee = x * words[at + 8 + i]
+    d = r * words[at + 10] + with_fee
+    return _ratio(with_fee * s, d), True
+
+
+@helper
+def least(words: Any, at: int, i: int, j: int, y: Any) -> tuple[Any, bool]:
+    """`exact_out`."""
+    r, s = load(words, at + 4 * i), load(words, at + 4 * j)
+    if y == 0 or y >= s or r == 0:
+        return u256(0), False
+    d = (s - y) * words[at + 8 + i]
+    x = wide.div_up(r * y * words[at + 10], d)
+    return x, r + x <= (u256(1) << 112) - 1
+
+
+@helper
+def _ratio(n: Any, d: Any) -> Any:
+    """`n // d` of a quotient below 2**112: by the short division where the fee's denominator allows."""
+    if low64(d >> 128) == 0:
+        return wide.div128(n, d)[0]
+    return wide.div(n, d)
+
+
+def _sync(pair: V2Pair, log: Log) -> V2Pair:
+    """Sync(uint112 reserve0, uint112 reserve1)."""
+    _topics, data = log
+    return replace(pair, reserve0=uint(data, 0), reserve1=uint(data, 1))
+
+
+FAMILY = Family(
+    name="uniswap_v2",
+    code=1,
+    state=V2Pair,
+    coins=lambda pair: 2,
+    exact_in=exact_in,
+    exact_out=exact_out,
+    params=params,
+    words=words,
+    events={topic("Sync(uint112,uint112)"): _sync},
+)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mev_engine.amm import concentrated_kernels as kernels
+from mev_engine.amm.abi import signed, topic, topic_signed, uint
 from mev_engine.amm.concentrated import (
     MAX_SQRT_PRICE,
     MIN_SQRT_PRICE,
@@ -30,6 +32,8 @@ from mev_engine.amm.concentrated import (
     walk,
 )
 from mev_engine.amm.errors import SwapRevertedError
+from mev_engine.amm.family import Family, Log
+from mev_engine.types import FloatArray, WordArray
 
 _INT256_MAX = 2**255 - 1
 
@@ -122,3 +126,75 @@ def exact_out(pool: V3Pool, amount_out: int, *, zero_for_one: bool, limit: int |
 def marginal_price(pool: V3Pool, *, zero_for_one: bool) -> float:
     """Output per input, raw units, for the first infinitesimal input, after the fee."""
     return marginal_rate(pool, pool.fee_pips, zero_for_one=zero_for_one)
+
+
+# --- The family -------------------------------------------------------------------------------------
+
+
+def _exact_in(pool: V3Pool, i: int, j: int, amount_in: int) -> int:
+    result = exact_in(pool, amount_in, zero_for_one=i == 0)
+    if result.amount_in != amount_in:
+        raise SwapRevertedError(f"the pool takes {result.amount_in} of {amount_in}")
+    return result.amount_out
+
+
+def _exact_out(pool: V3Pool, i: int, j: int, amount_out: int) -> int:
+    return exact_out(pool, amount_out, zero_for_one=i == 0).amount_in
+
+
+def _fees(pool: V3Pool) -> tuple[int, int]:
+    return pool.fee_pips, pool.fee_pips
+
+
+def params(pool: V3Pool) -> FloatArray:
+    """See `concentrated_kernels`."""
+    return kernels.params(pool, _fees(pool))
+
+
+def words(pool: V3Pool) -> WordArray:
+    """See `concentrated_kernels`."""
+    return kernels.words(pool, _fees(pool))
+
+
+def head(pool: V3Pool) -> tuple[list[float], list[int]]:
+    """See `Family.head`."""
+    return kernels.float_head(pool, _fees(pool)), kernels.word_head(pool, _fees(pool))
+
+
+def _swap_event(pool: V3Pool, log: Log) -> V3Pool:
+    """Swap(sender, recipient, amount0, amount1, sqrtPriceX96, liquidity, tick[, two protocol fees])."""
+    _topics, data = log
+    price, liquidity = uint(data, 2), uint(data, 3)
+    return pool.moved(price, signed(data, 4), liquidity)
+
+
+def _mint_event(pool: V3Pool, log: Log) -> V3Pool:
+    """Mint(sender, owner, tickLower, tickUpper, amount, amount0, amount1)."""
+    topics, data = log
+    return pool.changed(topic_signed(topics[2]), topic_signed(topics[3]), uint(data, 1))
+
+
+def _burn_event(pool: V3Pool, log: Log) -> V3Pool:
+    """Burn(owner, tickLower, tickUpper, amount, amount0, amount1)."""
+    topics, data = log
+    return pool.changed(topic_signed(topics[2]), topic_signed(topics[3]), -uint(data, 0))
+
+
+_SWAP = "Swap(address,address,int256,int256,uint160,uint128,int24"
+FAMILY = Family(
+    name="uniswap_v3",
+    code=2,
+    state=V3Pool,
+    coins=lambda pool: 2,
+    exact_in=_exact_in,
+    exact_out=_exact_out,
+    params=params,
+    words=words,
+    head=head,
+    events={
+        topic(f"{_SWAP})"): _swap_event,
+        topic(f"{_SWAP},uint128,uint128)"): _swap_event,  # PancakeSwap
+        topic("Mint(address,address,int24,int24,uint128,uint256,uint256)"): _mint_event,
+        topic("Burn(address,int24,int24,uint128,uint256,uint256)"): _burn_event,
+    },
+)

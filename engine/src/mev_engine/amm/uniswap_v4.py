@@ -14,9 +14,11 @@ PoolManager.sol; Uniswap/v4-periphery V4Quoter.sol and BaseV4Quoter.sol.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from mev_engine.amm import concentrated_kernels as kernels
+from mev_engine.amm.abi import signed, topic, uint
 from mev_engine.amm.concentrated import (
     MAX_SQRT_PRICE,
     MIN_SQRT_PRICE,
@@ -35,6 +37,8 @@ from mev_engine.amm.concentrated import (
     walk,
 )
 from mev_engine.amm.errors import SwapRevertedError
+from mev_engine.amm.family import Family, Log
+from mev_engine.types import FloatArray, WordArray
 
 DYNAMIC_FEE_FLAG = 0x800000
 MAX_PROTOCOL_FEE = 1000
@@ -155,3 +159,73 @@ def exact_out(pool: V4Pool, amount_out: int, *, zero_for_one: bool) -> Swap:
 def marginal_price(pool: V4Pool, *, zero_for_one: bool) -> float:
     """Output per input, raw units, for the first infinitesimal input, after both fees."""
     return marginal_rate(pool, swap_fee(pool, zero_for_one=zero_for_one), zero_for_one=zero_for_one)
+
+
+# --- The family -------------------------------------------------------------------------------------
+
+
+def _exact_in(pool: V4Pool, i: int, j: int, amount_in: int) -> int:
+    result = exact_in(pool, amount_in, zero_for_one=i == 0)
+    if result.amount_in != amount_in:
+        raise SwapRevertedError(f"the pool takes {result.amount_in} of {amount_in}")
+    return result.amount_out
+
+
+def _exact_out(pool: V4Pool, i: int, j: int, amount_out: int) -> int:
+    return exact_out(pool, amount_out, zero_for_one=i == 0).amount_in
+
+
+def _fees(pool: V4Pool) -> tuple[int, int]:
+    return swap_fee(pool, zero_for_one=True), swap_fee(pool, zero_for_one=False)
+
+
+def params(pool: V4Pool) -> FloatArray:
+    """See `concentrated_kernels`."""
+    return kernels.params(pool, _fees(pool))
+
+
+def words(pool: V4Pool) -> WordArray:
+    """See `concentrated_kernels`."""
+    return kernels.words(pool, _fees(pool))
+
+
+def head(pool: V4Pool) -> tuple[list[float], list[int]]:
+    """See `Family.head`."""
+    return kernels.float_head(pool, _fees(pool)), kernels.word_head(pool, _fees(pool))
+
+
+def _swap_event(pool: V4Pool, log: Log) -> V4Pool:
+    """Swap(id, sender, amount0, amount1, sqrtPriceX96, liquidity, tick, fee)."""
+    _topics, data = log
+    price, liquidity = uint(data, 2), uint(data, 3)
+    return pool.moved(price, signed(data, 4), liquidity)
+
+
+def _modify_event(pool: V4Pool, log: Log) -> V4Pool:
+    """ModifyLiquidity(id, sender, tickLower, tickUpper, liquidityDelta, salt)."""
+    _topics, data = log
+    return pool.changed(signed(data, 0), signed(data, 1), signed(data, 2))
+
+
+def _protocol_fee_event(pool: V4Pool, log: Log) -> V4Pool:
+    """ProtocolFeeUpdated(id, protocolFee)."""
+    _topics, data = log
+    return replace(pool, protocol_fee=uint(data, 0))
+
+
+FAMILY = Family(
+    name="uniswap_v4",
+    code=3,
+    state=V4Pool,
+    coins=lambda pool: 2,
+    exact_in=_exact_in,
+    exact_out=_exact_out,
+    params=params,
+    words=words,
+    head=head,
+    events={
+        topic("Swap(bytes32,address,int128,int128,uint160,uint128,int24,uint24)"): _swap_event,
+        topic("ModifyLiquidity(bytes32,address,int24,int24,int256,bytes32)"): _modify_event,
+        topic("ProtocolFeeUpdated(bytes32,uint24)"): _protocol_fee_event,
+    },
+)
