@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -243,6 +243,18 @@ def _invert(value: Any) -> Any:
     return None
 
 
+def limbs(value: int, count: int = 4) -> list[int]:
+    """A Python integer as `count` limbs, least first; ValueError where it needs more."""
+    if not 0 <= value < 1 << LIMB * count:
+        raise ValueError(f"{value} does not fit {count} limbs of {LIMB} bits")
+    return [value >> LIMB * k & _MASK for k in range(count)]
+
+
+def integer(limbs: Sequence[int]) -> int:
+    """The Python integer of limbs, least first."""
+    return sum(limb << LIMB * k for k, limb in enumerate(limbs))
+
+
 # --- Division -----------------------------------------------------------------------------------------
 
 
@@ -334,7 +346,7 @@ def div_up(n: Any, d: Any) -> Any:
 
 @helper
 def mul_div(a: Any, b: Any, d: Any) -> Any:
-    """`(a * b // d, fits)` of U256 with the whole product; where the quotient does not fit, or d is 0, False."""
+    """`(a * b // d, fits)` of U256, by the whole product; False where the quotient does not fit or d is 0."""
     product = times(a, b)
     if u256(product >> 256) >= d:
         return u256(0), False

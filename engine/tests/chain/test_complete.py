@@ -64,7 +64,7 @@ def _in_wei(pools: dict[str, PoolSpec], token: str, native: str, amount: int) ->
     if token == native:
         return amount
     depths = [
-        (p.reserve0, p.reserve1) if p.token0 == native else (p.reserve1, p.reserve0)
+        p.state.side(0 if p.token0 == native else 1)[:2]
         for p in pools.values()
         if {p.token0, p.token1} == {token, native}
     ]
