@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import models, overload, register_model
 
 from mev_engine.jit import helper
 
+intrinsic: Any = extending.intrinsic  # numba types it as what it is in Python, not in a kernel
 LIMB = 64
 _MASK = 2**LIMB - 1
 
@@ -64,7 +65,7 @@ def _converter(target: Wide) -> Any:
                 return builder.trunc(args[0], wanted)
             if given == target.bits:
                 return args[0]
-            signed = isinstance(value, types.Integer) and value.signed
+            signed = getattr(value, "signed", False)
             return builder.sext(args[0], wanted) if signed else builder.zext(args[0], wanted)
 
         plain = types.unliteral(value)

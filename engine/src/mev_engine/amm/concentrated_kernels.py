@@ -195,7 +195,7 @@ def _price_after_output(price: Any, liquidity: Any, amount: Any, down: bool) -> 
 
 
 @helper
-def _next(words: Any, at: int, tick: int, k: int, down: bool) -> tuple[int, bool]:
+def _next(words: Any, at: int, tick: int, k: int, down: bool) -> tuple[Any, bool]:
     """`ConcentratedPool.next_tick`, with `k` the number of initialised ticks at or below `tick`."""
     spacing = np.int64(words[at + 11])
     compressed = tick // spacing

@@ -188,7 +188,8 @@ def _pool_row(pool: PoolSpec) -> dict[str, Any]:
     if not isinstance(pair, V2Pair) or pair.fee_num0 != pair.fee_num1:
         raise ValueError(f"pool {pool.address} ({pool.protocol}): a recording holds pairs with one fee only")
     fee = pair.fee_num0, pair.fee_den
-    return asdict(_PairRow(pool.address, *pool.tokens, pair.reserve0, pair.reserve1, *fee, pool.protocol))
+    sides = pool.token0, pool.token1, pair.reserve0, pair.reserve1
+    return asdict(_PairRow(pool.address, *sides, *fee, pool.protocol))
 
 
 def _pairs(where: str, row: dict[str, Any], field: str) -> tuple[PoolSpec, ...]:
