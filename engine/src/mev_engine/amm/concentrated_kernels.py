@@ -290,6 +290,8 @@ def _walk(words: Any, at: int, down: bool, amount: Any, exact_in: bool, is_v4: b
                     amount_out = remaining
             amount_in = _input(price, after, liquidity, down)
         paid, fits = wide.mul_div_up(amount_in, u256(fee), u256(kept))
+        if not fits:
+            return total, False  # a fee of all of the input, which V4 allows
         paid = paid + amount_in
         if exact_in:
             if paid > remaining:

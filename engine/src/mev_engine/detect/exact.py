@@ -3,7 +3,7 @@
 The exact profit is a staircase in the input: where a token with few decimals lies on the path, whole
 ranges of inputs buy the same output, and the continuous optimum is somewhere on a stair, not at
 its edge. So candidates are not inputs but integer amounts of the path's *coarsest* token, that
-whose one unit is worth most. Each gives an output, and the least input that buys that output is found back
+whose one unit is worth most. Each gives an output, and the least input that buys that amount is found back
 through the pools' inverses. Candidates are taken outward from the continuous optimum, as
 long as the continuous profit, which no integer amount can beat, leaves anything to be gained.
 """
@@ -89,12 +89,16 @@ def best_amounts(hops: Sequence[Hop], start: float) -> Sized | None:
                 break
             h = off / rest
             profit = whole_y - start + whole_slope * h / (1.0 + whole_curve * h) - h
-            if n >= MIN_STEPS and profit <= best_profit * (1.0 + WORTH_ANOTHER):
+            if n >= MIN_STEPS and profit <= max(best_profit + 1.0, best_profit * (1.0 + WORTH_ANOTHER)):
                 break
             out = _through(hops[position:], amount)
-            needed = _back(hops, out)
+            needed = _back(hops[:position], amount)
             if needed and out - needed > best_profit:
                 best_input, best_profit = needed, out - needed
+    # beyond the position, too, some of the amount may buy nothing
+    if best_profit and position < len(hops):
+        needed = _back(hops, best_input + best_profit)
+        best_input = min(best_input, needed or best_input)
     amounts = amounts_out(hops, best_input)
     return Sized(amounts) if best_profit > 0 and amounts[-1] > amounts[0] else None
 

@@ -53,10 +53,10 @@ def _forward(
 
 @helper
 def _backward(
-    edges: Any, y: Any, leg_pool: Any, leg_i: Any, leg_j: Any, code: Any, words_at: Any, words: Any
+    edges: Any, last: int, y: Any, leg_pool: Any, leg_i: Any, leg_j: Any, code: Any, words_at: Any, words: Any
 ) -> tuple[Any, bool]:
-    """An input that buys at least y of the whole path."""
-    for k in range(edges.size - 1, -1, -1):
+    """An input that buys at least y after hop `last` - 1."""
+    for k in range(last - 1, -1, -1):
         p, i, j = _hop(edges[k], leg_pool, leg_i, leg_j)
         y, ok = registry.least(code[p], words, words_at[p], i, j, y)
         if not ok:
@@ -108,14 +108,22 @@ def best_trade(
                 break
             h = off / rest
             profit = whole_y - start + whole_slope * h / (1.0 + whole_curve * h) - h
-            if n >= MIN_STEPS and profit <= to_float(best_profit) * (1.0 + WORTH_ANOTHER):
+            least = to_float(best_profit)
+            if n >= MIN_STEPS and profit <= max(least + 1.0, least * (1.0 + WORTH_ANOTHER)):
                 break
             out, ok = _forward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
             if not ok:
                 continue
-            x, ok = _backward(edges, out, leg_pool, leg_i, leg_j, code, words_at, words)
+            x, ok = _backward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
             if ok and out > x and out - x > best_profit:
                 best_x, best_profit = x, out - x
+    # beyond the position, too, some of the amount may buy nothing
+    if best_profit != 0 and position < edges.size:
+        x, ok = _backward(
+            edges, edges.size, best_x + best_profit, leg_pool, leg_i, leg_j, code, words_at, words
+        )  # fmt: skip
+        if ok and x < best_x:
+            best_x = x
     return best_x
 
 
