@@ -26,14 +26,14 @@ _ROOT_ERROR = 4e-15
 )
 def screen_touched(
     touched: IndexArray,
-    pool_offsets: OffsetArray,
-    pool_loops: IndexArray,
+    leg_offsets: OffsetArray,
+    leg_loops: IndexArray,
     loops: LoopArray,
     log_rate: FloatArray,
     stamp: IndexArray,
     generation: int,
 ) -> tuple[int, IndexArray]:
-    """Loops through the touched pools, each once, that gain at the margin in one direction.
+    """Loops through the touched legs, each once, that gain at the margin in one direction.
 
     A cycle gains iff the sum of its edges' log rates is above 0. As fees make the two directions'
     sums add up to at most 0, at most one of them does. `stamp` (int32, one a loop) holds the
@@ -42,12 +42,12 @@ def screen_touched(
     """
     capacity = 0
     for i in range(touched.size):
-        capacity += pool_offsets[touched[i] + 1] - pool_offsets[touched[i]]
+        capacity += leg_offsets[touched[i] + 1] - leg_offsets[touched[i]]
     hits = np.empty(min(capacity, loops.shape[0]), np.int32)
     screened = found = 0
     for i in range(touched.size):
-        for k in range(pool_offsets[touched[i]], pool_offsets[touched[i] + 1]):
-            loop = pool_loops[k]
+        for k in range(leg_offsets[touched[i]], leg_offsets[touched[i] + 1]):
+            loop = leg_loops[k]
             if stamp[loop] == generation:
                 continue
             stamp[loop] = generation

@@ -11,9 +11,9 @@ import numpy as np
 from mev_engine.detect import kernels
 from mev_engine.detect.exact import Hop, Sized, best_amounts
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
-from mev_engine.market.cycles import LoopTable
 from mev_engine.market.delta import BlockRef
 from mev_engine.market.market import Market
+from mev_engine.market.tables import LoopTable
 from mev_engine.types import FloatArray, IndexArray
 
 
@@ -101,7 +101,7 @@ class Scanner:
         self._generation += 1
         found = [
             kernels.screen_touched(
-                touched, t.pool_offsets, t.pool_loops, t.edges, self.market.log_rate, stamp, self._generation
+                touched, t.leg_offsets, t.leg_loops, t.edges, self.market.log_rate, stamp, self._generation
             )
             for t, stamp in zip(self._index.tables, self._stamps, strict=True)
         ]

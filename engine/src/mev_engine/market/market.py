@@ -35,7 +35,7 @@ class Market:
         self.reserve: FloatArray = np.empty(0)
         self.gamma: FloatArray = np.empty(0)
         self.log_rate: FloatArray = np.empty(0)
-        self.cycles = cycles.CycleIndex(())
+        self.cycles = cycles.EMPTY
 
     @classmethod
     def build(
@@ -113,7 +113,7 @@ class Market:
         result = np.array(sorted(touched), dtype=np.int32)
         refresh_rates(result, self.reserve, self.gamma, self.log_rate)
         if new_pools:
-            self._index()
+            self.cycles = self.cycles.add(self.edge_token[2 * first_new :], self.n_tokens)
         return result
 
     def _check_additions(self, tokens: list[TokenSpec], pools: list[PoolSpec]) -> None:
