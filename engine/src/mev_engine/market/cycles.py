@@ -19,9 +19,11 @@ the tables that stayed the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mev_engine.market import tables
 from mev_engine.market.legs import LegGraph
@@ -132,6 +134,39 @@ class CycleIndex:
         """Without dead loops, one table for each length. Takes seconds on tens of millions of loops."""
         return replace(self, lengths=tuple(one.compacted(self.graph.n_legs) for one in self.lengths))
 
+    def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and meta for `archive.save`, from which `from_arrays` makes the compacted index."""
+        whole, graph = self.compacted(), self.graph
+        arrays: dict[str, NDArray[Any]] = {name: getattr(graph, name) for name in _GRAPH_ARRAYS}
+        if graph.depth is not None:
+            arrays["depth"] = graph.depth
+        for table in whole.tables:
+            arrays |= {f"{name}_{table.hops}": getattr(table, name) for name in _TABLE_ARRAYS}
+        meta = {
+            "n_tokens": graph.n_tokens,
+            "base_tokens": list(self.base_tokens),
+            "lengths": [length.hops for length in self.lengths],
+            "pruning": {str(hops): asdict(rules) for hops, rules in self.pruning.items()},
+        }
+        return arrays, meta
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> CycleIndex:
+        """The index that `to_arrays` was called on. KeyError on a name that is missing."""
+        graph = LegGraph.build(
+            n_tokens=meta["n_tokens"],
+            depth=arrays.get("depth"),
+            **{name: arrays[name] for name in _GRAPH_ARRAYS},
+        )
+        bases = tuple(meta["base_tokens"])
+        pruning = {int(hops): Pruning(**rules) for hops, rules in meta["pruning"].items()}
+        lengths = []
+        for hops in meta["lengths"]:
+            table = LoopTable(hops, *(arrays[f"{name}_{hops}"] for name in _TABLE_ARRAYS))
+            opened = open_edges(graph, bases, pruning.get(hops, Pruning()))
+            lengths.append(Length(hops, (table,), 0, *opened))
+        return cls(graph, bases, pruning, tuple(lengths))
+
     def _updated(self, graph: LegGraph) -> CycleIndex:
         lengths = tuple(
             one.updated(graph, self.base_tokens, self.pruning.get(one.hops, Pruning()))
@@ -140,6 +175,8 @@ class CycleIndex:
         return replace(self, graph=graph, lengths=lengths)
 
 
+_GRAPH_ARRAYS = ("edge_token", "leg_pool", "live")
+_TABLE_ARRAYS = ("edges", "leg_offsets", "leg_loops")
 EMPTY = CycleIndex(LegGraph.build(np.empty(0, dtype=np.int32), 0), (), NO_PRUNING, ())
 
 
