@@ -70,9 +70,18 @@ def open_ends(legs: Legs, pruning: Pruning) -> set[tuple[int, int]]:
     deepest = sorted(kept, key=lambda k: (-legs.depth[k], k))
     kept = []
     for k in deepest:
-        beside = [other for other in kept if set(legs.ends[other]) == set(legs.ends[k])]
-        if pruning.max_parallel is None or len(beside) < pruning.max_parallel:
+        rivals = [other for other in kept if set(legs.ends[other]) == set(legs.ends[k])]
+        if pruning.max_parallel is None or len(rivals) < pruning.max_parallel:
             kept.append(k)
+    while pruning.max_degree is not None:
+        around: list[set[int]] = [set() for _ in range(legs.n_tokens)]
+        for a, b in (legs.ends[k] for k in kept):
+            around[a].add(b)
+            around[b].add(a)
+        leading = [k for k in kept if all(len(around[t]) > 1 for t in legs.ends[k])]
+        if leading == kept:
+            break
+        kept = leading
     result = set()
     for token in range(legs.n_tokens):
         result |= {(k, token) for k in [k for k in kept if token in legs.ends[k]][: pruning.max_degree]}
@@ -117,8 +126,8 @@ def check(
             for table in length.tables
             for row in table.edges[are_live(table.edges, length.open_)].tolist()
         ]
-        rules = (pruning or {}).get(length.hops, Pruning())
-        assert sorted(found) == sorted(reference(legs, bases, length.hops, rules))
+        kept_by = (pruning or {}).get(length.hops, Pruning())
+        assert sorted(found) == sorted(reference(legs, bases, length.hops, kept_by))
         assert length.dead == len(stored) - len(found) <= cycles.DEAD_SHARE * len(stored)
         live += len(found)
         for table in length.tables:
@@ -136,11 +145,14 @@ def pools(n_tokens: int) -> st.SearchStrategy[tuple[list[int], float]]:
     return st.tuples(tokens, st.sampled_from([1.0, 2.0, 3.0, 4.0]))
 
 
-RULES = st.builds(
-    Pruning,
-    min_liquidity=st.sampled_from([0.0, 2.0]),
-    max_parallel=st.sampled_from([None, 1, 2]),
-    max_degree=st.sampled_from([None, 2, 3, 5]),
+def rules(max_degree: st.SearchStrategy[int | None]) -> st.SearchStrategy[Pruning]:
+    liquidity, parallel = st.sampled_from([0.0, 2.0]), st.sampled_from([None, 1, 2])
+    return st.builds(Pruning, min_liquidity=liquidity, max_parallel=parallel, max_degree=max_degree)
+
+
+PRUNING = st.fixed_dictionaries(
+    {},
+    optional={2: rules(st.none())} | {hops: rules(st.sampled_from([None, 2, 3, 5])) for hops in (3, 4, 5)},
 )
 
 
@@ -151,7 +163,7 @@ def test_updates_lead_to_what_a_rebuild_holds(data: st.DataObject) -> None:
     # uses two legs of one pool, or if dead loops are miscounted, kept too long, not brought back, or saved
     n_tokens = data.draw(st.integers(3, 6))
     bases = data.draw(st.lists(st.integers(0, n_tokens - 1), min_size=1, max_size=3, unique=True))
-    pruning = data.draw(st.dictionaries(st.integers(2, 5), RULES))
+    pruning = data.draw(PRUNING)
     legs = Legs(n_tokens)
     for tokens, depth in data.draw(st.lists(pools(n_tokens), max_size=8)):
         legs.add_pool(tokens, depth)
@@ -210,24 +222,28 @@ def test_overflow_and_dead_loops_are_kept_apart_until_their_share() -> None:
 
 def test_each_rule_reports_what_it_removed() -> None:
     # fails if a rule's count includes another's, or a leg that still serves as first hop counts as lost
-    legs = Legs(6)
+    legs = Legs(7)
     for tokens, depth in (
         ([0, 1], 9.0),
         ([0, 1], 8.0),
         ([0, 1], 7.0),  # a third parallel leg
-        ([0, 2], 6.0),
-        ([0, 3], 5.0),  # shut at base token 0 beside three deeper ones, open at 3
+        ([0, 2], 6.0),  # shut at base token 0 behind two deeper ones, open at 2
+        ([0, 3], 5.0),  # the same at 3
         ([2, 3], 4.0),
-        ([1, 2], 3.0),
-        ([2, 4], 2.5),  # shut at 2, and neither end is a base token
-        ([0, 5], 0.5),  # thin
+        ([1, 3], 3.0),  # shut at 1 and 3
+        ([1, 2], 3.5),  # shut at 1 and 2
+        ([2, 4], 7.5),  # dead ends, which take no place among those of 2
+        ([4, 5], 7.5),
+        ([0, 6], 0.5),  # thin
+        ([1, 6], 9.0),  # not live
     ):
         legs.add_pool(tokens, depth)
-    legs.live[6] = False
-    rules = Pruning(min_liquidity=1.0, max_parallel=2, max_degree=2)
-    report = legs.build([0], 5, {5: rules}).pruned
-    assert report[4] == PruningReport(legs=8)
-    assert report[5] == PruningReport(legs=8, min_liquidity=1, max_parallel=1, max_degree=1, start_only=2)
+    legs.live[11] = False
+    report = legs.build([0], 5, {5: Pruning(min_liquidity=1.0, max_parallel=2, max_degree=2)}).pruned
+    assert report[4] == PruningReport(legs=11)
+    assert report[5] == PruningReport(
+        legs=11, min_liquidity=1, max_parallel=1, dead_ends=2, max_degree=2, start_only=2
+    )
     assert report[5].kept == 5
 
 
@@ -276,6 +292,8 @@ def test_wrong_arguments_of_a_build_are_named() -> None:
         cycles.build(triangle, 3, [0], 5, depth=np.array([1.0, np.nan, 1.0]))
     with pytest.raises(ValueError, match="max_hops is 6: must be 2 to 5"):
         cycles.build(triangle, 3, [0], 6)
+    with pytest.raises(ValueError, match="max_degree for loops of 2 hops"):
+        cycles.build(triangle, 3, [0], 5, depth=np.ones(3), pruning={2: Pruning(max_degree=2)})
     with pytest.raises(ValueError, match="base token 3"):
         cycles.build(triangle, 3, [3], 5)
     for wrong in ({"min_liquidity": -1.0}, {"max_parallel": 0}, {"max_degree": 1}):

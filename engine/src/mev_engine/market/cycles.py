@@ -18,7 +18,7 @@ the tables that stayed the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -63,14 +63,15 @@ class Length:
         live = [table.edges[tables.are_live(table.edges, self.open_)] for table in self.tables]
         return replace(self, tables=(tables.build(np.concatenate(live), n_legs),), dead=0)
 
-    def updated(self, graph: LegGraph, base_tokens: tuple[int, ...], pruning: Pruning) -> Length:
-        """For a graph with other legs."""
-        open_, pruned = open_edges(graph, base_tokens, pruning)
+    def updated(
+        self, graph: LegGraph, base_tokens: tuple[int, ...], open_: FlagArray, pruned: PruningReport
+    ) -> Length:
+        """For a graph with other legs, of which the edges `open_` are open."""
         was_open = np.concatenate([self.open_, np.zeros(len(open_) - len(self.open_), dtype=np.bool_)])
-        changed = np.flatnonzero((open_ != was_open).reshape(-1, 2).any(axis=1)).astype(np.int32)
+        changed = _legs_of(open_ != was_open)
         own = [tables.with_leg_count(table, graph.n_legs) for table in self.tables]
         dead = self.dead + sum(tables.newly_dead(table, changed, was_open, open_) for table in own)
-        opened = changed[(open_ & ~was_open).reshape(-1, 2)[changed].any(axis=1)]
+        opened = _legs_of(open_ & ~was_open)
         fresh = loops_through(graph, base_tokens, opened, self.hops, open_)
         # a leg that was here before: some of its loops still are
         known = np.concatenate([tables.rows_through(table, opened) for table in own])
@@ -161,18 +162,15 @@ class CycleIndex:
         bases = tuple(meta["base_tokens"])
         pruning = {int(hops): Pruning(**rules) for hops, rules in meta["pruning"].items()}
         lengths = []
-        for hops in meta["lengths"]:
+        for hops, opened in _open_edges(graph, bases, pruning, meta["lengths"]).items():
             table = LoopTable(hops, *(arrays[f"{name}_{hops}"] for name in _TABLE_ARRAYS))
-            opened = open_edges(graph, bases, pruning.get(hops, Pruning()))
             lengths.append(Length(hops, (table,), 0, *opened))
         return cls(graph, bases, pruning, tuple(lengths))
 
     def _updated(self, graph: LegGraph) -> CycleIndex:
-        lengths = tuple(
-            one.updated(graph, self.base_tokens, self.pruning.get(one.hops, Pruning()))
-            for one in self.lengths
-        )
-        return replace(self, graph=graph, lengths=lengths)
+        opened = _open_edges(graph, self.base_tokens, self.pruning, [one.hops for one in self.lengths])
+        lengths = (one.updated(graph, self.base_tokens, *opened[one.hops]) for one in self.lengths)
+        return replace(self, graph=graph, lengths=tuple(lengths))
 
 
 _GRAPH_ARRAYS = ("edge_token", "leg_pool", "live")
@@ -201,24 +199,40 @@ def build(
     live: which legs take part; left out, all.
     pruning: rules by number of hops, such as `pruning.FIVE_HOPS`; none by default.
 
-    ValueError, naming field and mend, on arguments that don't fit, and where the loops of one length
-    outgrow the index.
+    ValueError, naming field and mend, on arguments and rules that don't fit, and where the loops of
+    one length outgrow the index.
     """
     if not 2 <= max_hops <= MAX_HOPS:
         raise ValueError(f"max_hops is {max_hops!r}: must be 2 to {MAX_HOPS}")
     outside = [base for base in base_tokens if not 0 <= base < n_tokens]
     if outside:
         raise ValueError(f"base token {outside[0]} is not one of the {n_tokens} tokens")
+    if pruning.get(2, Pruning()).max_degree is not None:
+        raise ValueError("pruning has max_degree for loops of 2 hops: use max_parallel there")
     graph, bases = LegGraph.build(edge_token, n_tokens, leg_pool, depth, live), tuple(base_tokens)
-    alike: dict[Pruning, list[int]] = {}
-    for hops in range(2, max_hops + 1):
-        alike.setdefault(pruning.get(hops, Pruning()), []).append(hops)
+    opened = _open_edges(graph, bases, pruning, range(2, max_hops + 1))
+    alike: dict[int, list[int]] = {}  # lengths that share their open edges share the walk too
+    for hops, (open_, _) in opened.items():
+        alike.setdefault(id(open_), []).append(hops)
     lengths: list[Length] = []
-    for rules, group in alike.items():
-        open_, pruned = open_edges(graph, bases, rules)
-        for hops, loops in all_loops(graph, bases, group, open_).items():
-            lengths.append(Length(hops, (tables.build(loops, graph.n_legs),), 0, open_, pruned))
+    for group in alike.values():
+        for hops, loops in all_loops(graph, bases, group, opened[group[0]][0]).items():
+            lengths.append(Length(hops, (tables.build(loops, graph.n_legs),), 0, *opened[hops]))
     return CycleIndex(graph, bases, pruning, tuple(sorted(lengths, key=lambda one: one.hops)))
+
+
+def _open_edges(
+    graph: LegGraph, base_tokens: tuple[int, ...], pruning: Mapping[int, Pruning], lengths: Iterable[int]
+) -> dict[int, tuple[FlagArray, PruningReport]]:
+    """What `pruning.open_edges` says for each length; lengths with the same rules share one result."""
+    by_length = {hops: pruning.get(hops, Pruning()) for hops in lengths}
+    opened = {rules: open_edges(graph, base_tokens, rules) for rules in set(by_length.values())}
+    return {hops: opened[rules] for hops, rules in by_length.items()}
+
+
+def _legs_of(edges: FlagArray) -> IndexArray:
+    """Legs of which either edge is flagged."""
+    return np.flatnonzero(edges[0::2] | edges[1::2]).astype(np.int32)
 
 
 def _with_overflow(own: list[LoopTable], fresh: LoopTable) -> list[LoopTable]:

@@ -32,8 +32,10 @@ class Pruning:
     min_liquidity: native wei; legs with less depth are left out.
     max_parallel: of the legs between two tokens the deepest so many are kept; None keeps all.
     max_degree: a token between a loop's first and last hop is entered and left only through its
-    deepest so many legs; None through all. Loops start anywhere, so a leg that is shut at its base
-    token still serves as a first or last hop.
+    deepest so many legs; None through all. A leg that is shut at its base token still serves as the
+    first or last hop of loops from there. Dead ends don't count: tokens whose legs all lead to one
+    other token are left out first, then those that thereby become so. No loop of 3 hops or more is
+    lost with them; for 2 hops this rule isn't allowed.
     """
 
     min_liquidity: float = 0.0
@@ -51,18 +53,19 @@ class Pruning:
 
 @dataclass(frozen=True, slots=True)
 class PruningReport:
-    """How many of the live `legs` each rule left out. `start_only`: legs that `max_degree` shut at a
-    base token, so that they are kept as first and last hops from there, and nowhere else."""
+    """How many of the live `legs` each rule left out, `dead_ends` without loss. `start_only`: legs that
+    `max_degree` shut at a base token, so that they are kept as first and last hops from there."""
 
     legs: int
     min_liquidity: int = 0
     max_parallel: int = 0
+    dead_ends: int = 0
     max_degree: int = 0
     start_only: int = 0
 
     @property
     def kept(self) -> int:
-        return self.legs - self.min_liquidity - self.max_parallel - self.max_degree
+        return self.legs - self.min_liquidity - self.max_parallel - self.dead_ends - self.max_degree
 
 
 NO_PRUNING: Mapping[int, Pruning] = MappingProxyType({})
@@ -87,14 +90,18 @@ def open_edges(
         graph.adjacent, graph.offsets, graph.edge_token, graph.depth, deep, pruning.max_parallel or _ANY
     )
     parallel = int(np.count_nonzero(deep)) - int(np.count_nonzero(kept))
-    flags = _keep_deepest(graph.adjacent, graph.offsets, graph.depth, kept, pruning.max_degree or _ANY)
+    if pruning.max_degree is None:
+        return kept.repeat(2), PruningReport(legs, thin, parallel)
+    leading = _without_dead_ends(graph.adjacent, graph.offsets, graph.edge_token, kept)
+    ends = int(np.count_nonzero(kept)) - int(np.count_nonzero(leading))
+    flags = _keep_deepest(graph.adjacent, graph.offsets, graph.depth, leading, pruning.max_degree)
     # usable if each end is open, or is a base token, where loops may start; but not from both ends at once
     start = np.isin(graph.edge_token, np.array(base_tokens, dtype=np.int32))
     first, second, start0, start1 = flags[0::2], flags[1::2], start[0::2], start[1::2]
     anywhere = first & second
     only_start = (first & ~second & start1) | (second & ~first & start0)
-    lost = int(np.count_nonzero(kept & ~anywhere & ~only_start))
-    return flags, PruningReport(legs, thin, parallel, lost, int(np.count_nonzero(only_start)))
+    lost = int(np.count_nonzero(leading & ~anywhere & ~only_start))
+    return flags, PruningReport(legs, thin, parallel, ends, lost, int(np.count_nonzero(only_start)))
 
 
 @kernel("boolean[::1](int32[::1], float64[::1], int64)")
@@ -133,6 +140,42 @@ def _keep_parallel(
                 if size > max_parallel:
                     kept[run[:size]] = _deepest(run[:size], depth, max_parallel)
                 size = 0
+    return kept
+
+
+@kernel("boolean[::1](int32[::1], int64[::1], int32[::1], boolean[::1])")
+def _without_dead_ends(
+    adjacent: IndexArray, offsets: OffsetArray, edge_token: IndexArray, legs: FlagArray
+) -> FlagArray:
+    """Legs without those of tokens that have but one neighbour, again and again."""
+    kept = legs.copy()
+    n_tokens = offsets.size - 1
+    neighbours = np.zeros(n_tokens, np.int32)
+    ends = np.empty(n_tokens, np.int32)
+    size = 0
+    for t in range(n_tokens):
+        last = -1
+        for i in range(offsets[t], offsets[t + 1]):
+            head = edge_token[adjacent[i] ^ 1]
+            if kept[adjacent[i] >> 1] and head != last:
+                neighbours[t] += 1
+                last = head
+        if neighbours[t] == 1:
+            ends[size] = t
+            size += 1
+    while size:
+        size -= 1
+        t = ends[size]
+        last = -1
+        for i in range(offsets[t], offsets[t + 1]):
+            if kept[adjacent[i] >> 1]:
+                kept[adjacent[i] >> 1] = False
+                last = edge_token[adjacent[i] ^ 1]
+        if last >= 0:
+            neighbours[last] -= 1
+            if neighbours[last] == 1:
+                ends[size] = last
+                size += 1
     return kept
 
 
