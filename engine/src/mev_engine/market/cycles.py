@@ -75,7 +75,9 @@ class Length:
         fresh = loops_through(graph, base_tokens, opened, self.hops, open_)
         # a leg that was here before: some of its loops still are
         known = np.concatenate([tables.rows_through(table, opened) for table in own])
-        own = _with_overflow(own, tables.build(_without(fresh, known), graph.n_legs))
+        fresh = _without(fresh, known)
+        if len(fresh):
+            own = _with_overflow(own, tables.build(fresh, graph.n_legs))
         result = Length(self.hops, tuple(own), dead, open_, pruned)
         check_size(result.n_loops)
         return result.compacted(graph.n_legs) if dead > DEAD_SHARE * result.n_loops else result
@@ -237,8 +239,6 @@ def _legs_of(edges: FlagArray) -> IndexArray:
 
 def _with_overflow(own: list[LoopTable], fresh: LoopTable) -> list[LoopTable]:
     """The main table and its overflow, with `fresh` loops."""
-    if not len(fresh.edges):
-        return own
     main, *rest = own
     overflow = tables.merge(rest[0], fresh) if rest else fresh
     if len(overflow.edges) > OVERFLOW_SHARE * len(main.edges):
