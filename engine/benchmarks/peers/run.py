@@ -43,6 +43,8 @@ def run(
     repeat: rounds of which the best counts. folder: see `environments.ensure`. timeout: seconds for all.
     PeerUnavailableError if the peer can't be had here, PeerFailedError if it fails.
     """
+    if not cycles_path.is_file():
+        raise FileNotFoundError(f"cycles: {cycles_path} is no file; `python -m peers.generate` makes some")
     interpreter = environments.ensure(version, folder)
     command = [str(interpreter), "-m", environments.peer(version).runner]
     command += [str(cycles_path.resolve()), str(out_path.resolve()), "--repeat", str(repeat)]

@@ -1,4 +1,7 @@
-"""The peers' benchmark: cycles that are states of pools, and peers that answer what the pools would pay."""
+"""The peers' benchmark: cycles that are states of pools, and peers that answer what the pools would pay.
+
+Under ten seconds where both peers are installed, one without.
+"""
 
 from __future__ import annotations
 
