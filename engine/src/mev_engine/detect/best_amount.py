@@ -1,0 +1,70 @@
+"""The best integer amount of a profit that is concave but for rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mev_engine.amm.evm import least_input
+
+_WINDOW = 64
+
+
+def best_amount(profit: Callable[[int], int], low: int, high: int) -> tuple[int, int]:
+    """`(x, profit(x))` with the greatest profit found in `low..high`, the least such x among those tried.
+
+    Golden-section search, one evaluation a step, then every integer within 64 of the best. Where `profit`
+    is a concave function plus rounding noise of at most e, each wrong step loses at most 2 * 1.62 * e against
+    a point that was tried and is remembered: the result lies within 6 * e of the true optimum, and is the
+    optimum where that is sharper than the noise. ValueError where the range is empty.
+    """
+    if low > high:
+        raise ValueError(f"the range {low} to {high} is empty")
+    tried: dict[int, int] = {}
+
+    def value(x: int) -> int:
+        if x not in tried:
+            tried[x] = profit(x)
+        return tried[x]
+
+    value(low)
+    value(high)
+    left, right = low, high
+    while right - left > 3:
+        span = right - left
+        step = max(span * 618_033_988_749_894_848 // 10**18, span // 2 + 1)
+        a, b = right - step, left + step
+        if value(a) < value(b):
+            left = a
+        else:
+            right = b
+    best = max(tried, key=lambda x: (tried[x], -x))
+    for x in range(max(low, best - _WINDOW), min(high, best + _WINDOW) + 1):
+        value(x)
+    best = max(tried, key=lambda x: (tried[x], -x))
+    return best, tried[best]
+
+
+def best_input(
+    profit: Callable[[int], int],
+    receives: Callable[[int], int],
+    guess: Callable[[int], int],
+    high: int,
+    *,
+    stairs: bool,
+) -> int:
+    """The input in `1..high` with the greatest profit, where `receives(x)` is what x buys (monotone).
+
+    With `stairs` (what is bought has the coarser unit) the search goes over amounts bought, each for the
+    least input that buys it (`guess` says near where), so that it walks the stairs instead of falling between
+    them. `high` itself is always tried: a cap may make it cheaper than the search believes.
+    """
+    most = receives(high)
+    if stairs and most > 0:
+
+        def cheapest(amount: int) -> int:
+            return least_input(lambda x: receives(x) >= amount, guess(amount), high)
+
+        best = cheapest(best_amount(lambda amount: profit(cheapest(amount)), 1, most)[0])
+    else:
+        best = best_amount(profit, 1, high)[0]
+    return max((best, high), key=profit)
