@@ -20,7 +20,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from mev_devchain.deploy import rpc_call
 from mev_engine.chain.lending_events import EVENTS, TokenRole, apply_aave, decode
-from mev_engine.market.aave import AaveMarket, EModeCategory, Reserve
+from mev_engine.market.aave import AaveMarket, EModeCategory, Reserve, StableDebt
 from mev_engine.market.aave_math import RAY, AaveVersion
 from web3 import Web3
 from web3.types import RPCEndpoint
@@ -139,6 +139,8 @@ class Deployed:
     sender: Sender
     pool: str
     pool_name: str
+    supply: str  # the pool's function
+    dollar: int  # in the oracle's units
     oracle: str
     assets: dict[str, str]  # symbol: address, lower-case
     listings: dict[str, Listing]  # by address
@@ -160,7 +162,19 @@ class Deployed:
             if (event := decode(log)) is not None:
                 apply_aave(self.market, event, self.tokens, times[number])
         self.next_block = latest + 1
+        self._read_unknown()
         return len(logs)
+
+    def _read_unknown(self) -> None:
+        """Stable debts that the logs left open, from the chain."""
+        for user in list(self.market.unknown):
+            for token, (role, asset) in self.tokens.items():
+                if role is TokenRole.STABLE_DEBT:
+                    functions = ("principalBalanceOf", "getUserStableRate", "getUserLastUpdated")
+                    who = to_checksum_address(user)
+                    state = [self.sender.read(token, "StableDebtToken", f, who) for f in functions]
+                    self.market.set_stable_debt(user, asset, StableDebt(*state))
+            del self.market.unknown[user]
 
     def now(self) -> int:
         return int(self.sender.web3.eth.get_block("latest")["timestamp"])
@@ -227,7 +241,7 @@ def deploy_v3(
     strategy = sender.create("DefaultReserveInterestRateStrategy", provider, *rates)
 
     market = AaveMarket(AaveVersion.V3, [])
-    deployed = Deployed(sender, pool, "Pool", oracle, {}, {}, {}, market)
+    deployed = Deployed(sender, pool, "Pool", "supply", 10**8, oracle, {}, {}, {}, market)
     _list_assets(deployed, listings)
     for address, listing in deployed.listings.items():
         asset = to_checksum_address(address)
@@ -259,6 +273,61 @@ def deploy_v3(
         sender.do(configurator, "PoolConfigurator", "configureReserveAsCollateral", asset, *limits)
     sender.must()
     _find_tokens(deployed, 8)
+    return deployed
+
+
+def deploy_v2(web3: Web3, package: Path, listings: Sequence[Listing]) -> Deployed:
+    """An Aave V2 market with the given reserves; fees and categories do not exist in V2."""
+    names = [
+        "GenericLogic", "ReserveLogic", "ValidationLogic", "LendingPoolAddressesProvider", "LendingPool",
+        "LendingPoolConfigurator", "LendingPoolCollateralManager", "AToken", "StableDebtToken",
+        "VariableDebtToken", "PriceOracle", "LendingRateOracle", "MintableERC20",
+        "DefaultReserveInterestRateStrategy",
+    ]  # fmt: skip
+    sender = Sender(web3, load(package, names))
+    at = {name: sender.create(name) for name in ("GenericLogic", "ReserveLogic")}
+    at["ValidationLogic"] = sender.create("ValidationLogic", libraries=at)
+    provider = sender.create("LendingPoolAddressesProvider", "test")
+    oracle, rate_oracle = sender.create("PriceOracle"), sender.create("LendingRateOracle")
+    manager = sender.create("LendingPoolCollateralManager")
+    for function, address in (
+        ("setPoolAdmin", OWNER),
+        ("setEmergencyAdmin", OWNER),
+        ("setPriceOracle", oracle),
+        ("setLendingRateOracle", rate_oracle),
+        ("setLendingPoolCollateralManager", manager),
+        ("setLendingPoolImpl", sender.create("LendingPool", libraries=at)),
+        ("setLendingPoolConfiguratorImpl", sender.create("LendingPoolConfigurator")),
+    ):
+        sender.do(provider, "LendingPoolAddressesProvider", function, address)
+    sender.must()
+    pool = sender.read(provider, "LendingPoolAddressesProvider", "getLendingPool")
+    configurator = sender.read(provider, "LendingPoolAddressesProvider", "getLendingPoolConfigurator")
+    rates = (8 * RAY // 10, 0, RAY // 20, 7 * RAY // 10, RAY // 50, RAY)
+    strategy = sender.create("DefaultReserveInterestRateStrategy", provider, *rates)
+
+    market = AaveMarket(AaveVersion.V2, [])
+    dollar = 10**18 // 1800  # the oracle's unit is the wei of ether
+    deployed = Deployed(sender, pool, "LendingPool", "deposit", dollar, oracle, {}, {}, {}, market)
+    _list_assets(deployed, listings)
+    for address, listing in deployed.listings.items():
+        asset = to_checksum_address(address)
+        code = [
+            sender.create("AToken", pool, asset, TREASURY, "a", "a", ZERO),
+            sender.create("StableDebtToken", pool, asset, "s", "s", ZERO),
+            sender.create("VariableDebtToken", pool, asset, "v", "v", ZERO),
+        ]
+        limits = (listing.ltv, listing.threshold, listing.bonus)
+        for function, arguments in (
+            ("initReserve", (*code, listing.decimals, strategy)),
+            ("enableBorrowingOnReserve", (asset, listing.stable)),
+            ("setReserveFactor", (asset, 1000)),
+            ("configureReserveAsCollateral", (asset, *limits)),
+        ):
+            sender.do(configurator, "LendingPoolConfigurator", function, *arguments)
+        sender.do(rate_oracle, "LendingRateOracle", "setMarketBorrowRate", asset, RAY // 50)
+    sender.must()
+    _find_tokens(deployed, 7)
     return deployed
 
 

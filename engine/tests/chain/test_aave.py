@@ -1,7 +1,7 @@
-"""The real Aave V3 on a local chain: health factors and liquidations equal to the contract's, to the wei.
+"""The real Aave V3 and V2 on a local chain: health factors and liquidations equal to theirs, to the wei.
 
-The engine's market is built from logs alone, so a wrong decoder shows as well as a wrong formula.
-Takes about 20 s.
+The engine's market is built from logs alone, so a wrong decoder shows as well as a wrong formula. V2 needs
+the npm package @aave/protocol-v2, beside @aave/core-v3 or in tests/contracts. Takes 10 to 20 s for each.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from mev_engine.detect.liquidation import (
 )
 from mev_engine.market.aave_math import NO_DEBT, WAD, ray_div
 
-from .aave import ANVIL_OPTIONS, OWNER, Deployed, Listing, deploy_v3
+from .aave import ANVIL_OPTIONS, OWNER, Deployed, Listing, deploy_v2, deploy_v3
 
 pytestmark = pytest.mark.chain
 
@@ -47,24 +48,39 @@ CATEGORIES = {1: (9300, 9500, 10100), 2: (9000, 9300, 10100)}
 CATEGORY_PRICE = {2: 1800 * USD}
 USERS = 300
 DAY = 86_400
-# the contract's codes, Errors.sol
-CODES = {
-    "HEALTH_FACTOR_NOT_BELOW_THRESHOLD": "45",
-    "COLLATERAL_CANNOT_BE_LIQUIDATED": "46",
-    "SPECIFIED_CURRENCY_NOT_BORROWED_BY_USER": "47",
-}
+REASONS = (
+    "HEALTH_FACTOR_NOT_BELOW_THRESHOLD",
+    "COLLATERAL_CANNOT_BE_LIQUIDATED",
+    "SPECIFIED_CURRENCY_NOT_BORROWED_BY_USER",
+)
+FIRST_CODE = {"Pool": 45, "LendingPool": 42}  # of these reasons, in Errors.sol of each version
 
 
-@pytest.fixture(scope="module")
-def aave(node_modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+@pytest.fixture(scope="module", params=["v3", "v2"])
+def aave(
+    request: pytest.FixtureRequest, node_modules: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
     folder = tmp_path_factory.mktemp("aave")
     options = (*ANVIL_OPTIONS, "--cache-path", str(folder / "states"))
+    places = (node_modules, Path(__file__).parents[1] / "contracts" / "node_modules")
+    v2 = next((p for place in places if (p := place / "@aave" / "protocol-v2").is_dir()), None)
+    if request.param == "v2" and v2 is None:
+        pytest.skip("npm package @aave/protocol-v2 1.0.1 is not installed")
     with running_anvil(*options, log=folder / "anvil.log", node_modules=node_modules) as anvil:
-        package = node_modules / "@aave" / "core-v3"
-        deployed = deploy_v3(connect(anvil.http), package, LISTINGS, CATEGORIES, CATEGORY_PRICE)
+        web3 = connect(anvil.http)
+        if request.param == "v2" and v2 is not None:
+            deployed = deploy_v2(web3, v2, [in_ether(listing) for listing in LISTINGS])
+        else:
+            v3 = node_modules / "@aave" / "core-v3"
+            deployed = deploy_v3(web3, v3, LISTINGS, CATEGORIES, CATEGORY_PRICE)
         populate(deployed, random.Random(1))
         deployed.follow()
         yield deployed
+
+
+def in_ether(listing: Listing) -> Listing:
+    """The same for V2: prices in wei, no fee, no category."""
+    return replace(listing, fee=0, category=0, price=listing.price * 10**18 // (1800 * USD))
 
 
 def user(number: int) -> str:
@@ -74,12 +90,12 @@ def user(number: int) -> str:
 def raw(deployed: Deployed, asset: str, dollars: float) -> int:
     """Raw units of an asset at its listed price, at least 1."""
     listing = deployed.listings[asset]
-    return max(int(dollars * USD * 10**listing.decimals / listing.price), 1)
+    return max(int(dollars * deployed.dollar * 10**listing.decimals / listing.price), 1)
 
 
 def act(deployed: Deployed, who: str, function: str, *arguments: object) -> None:
     """Queue a call of the pool; it may be refused when mined, as users' wishes are."""
-    data = deployed.sender.call_data("Pool", function, *arguments)
+    data = deployed.sender.call_data(deployed.pool_name, function, *arguments)
     deployed.sender.send(who, deployed.pool, data, function)
 
 
@@ -89,20 +105,20 @@ def populate(deployed: Deployed, rng: random.Random) -> None:
     assets = list(deployed.listings)
     for asset in assets:
         token = to_checksum_address(asset)
-        sender.do(token, "MintableERC20", "mint(address,uint256)", OWNER, raw(deployed, asset, 1e12))
+        sender.do(token, "MintableERC20", "mint(uint256)", raw(deployed, asset, 1e12))
         sender.do(token, "MintableERC20", "approve", deployed.pool, 2**256 - 1)
-        act(deployed, OWNER, "supply", token, raw(deployed, asset, 3e7), OWNER, 0)
+        act(deployed, OWNER, deployed.supply, token, raw(deployed, asset, 3e7), OWNER, 0)
     sender.must()
     for number in range(USERS):
         who = to_checksum_address(user(number))
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 and deployed.market.categories:
             act(deployed, who, "setUserEMode", rng.choice([1, 2]))
         worth = 10 ** rng.uniform(0.5, 6)
         capacity = 0.0
         for asset in rng.sample(assets, rng.choice([1, 1, 2, 3])):
             share = worth * rng.uniform(0.2, 1)
             amount = raw(deployed, asset, share)
-            act(deployed, OWNER, "supply", to_checksum_address(asset), amount, who, 0)
+            act(deployed, OWNER, deployed.supply, to_checksum_address(asset), amount, who, 0)
             capacity += share * deployed.listings[asset].ltv / 10_000
         borrowed = rng.sample(assets, rng.choice([1, 1, 2]))
         for asset in borrowed:
@@ -219,7 +235,7 @@ def test_liquidations_do_what_the_terms_say(aave: Deployed) -> None:
     market.at(aave.now())
     refused = Counter(_refusals(aave, rng))
     print(dict(refused))
-    assert set(refused) == set(CODES)
+    assert set(refused) == set(REASONS)
 
 
 def _liquidate(aave: Deployed, pair: Terms, to_cover: int, time: int) -> str:
@@ -260,7 +276,7 @@ def _liquidate(aave: Deployed, pair: Terms, to_cover: int, time: int) -> str:
 
 def _call(aave: Deployed, collateral: str, debt: str, name: str, amount: int) -> str:
     addresses = [to_checksum_address(address) for address in (collateral, debt, name)]
-    return aave.sender.call_data("Pool", "liquidationCall", *addresses, amount, False)
+    return aave.sender.call_data(aave.pool_name, "liquidationCall", *addresses, amount, False)
 
 
 def _refusals(aave: Deployed, rng: random.Random) -> Iterator[str]:
@@ -275,7 +291,7 @@ def _refusals(aave: Deployed, rng: random.Random) -> Iterator[str]:
         else:
             continue
         said = aave.refusal(OWNER, _call(aave, collateral, debt, name, 2**255))
-        assert said == CODES[reason], (name, reason)
+        assert said == str(FIRST_CODE[aave.pool_name] + REASONS.index(reason)), (name, reason)
         yield reason
 
 
@@ -290,7 +306,7 @@ def test_no_other_repayment_earns_more(aave: Deployed) -> None:
 
     def depth(asset: str) -> int:
         listing = aave.listings[asset]
-        return int(50_000 * USD * 10**listing.decimals / market.reserve(asset).price)
+        return int(50_000 * aave.dollar * 10**listing.decimals / market.reserve(asset).price)
 
     def quotes(collateral: str, debt: str) -> Quote:
         return lambda amount: get_amount_out(amount, depth(collateral), depth(debt), 997, 1000)

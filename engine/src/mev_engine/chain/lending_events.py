@@ -239,6 +239,8 @@ def _apply_stable(market: AaveMarket, event: LendingEvent, asset: str, time: int
         market.set_stable_debt(user, asset, StableDebt(principal, numbers["newRate"], time))
         return
     principal = numbers["currentBalance"] - numbers["amount"] - numbers["balanceIncrease"]
+    if user in market.unknown:
+        return  # it must be read anyway
     known = market.stable.get((market.positions.account(user), market.index[asset]))
     if known is None:
         raise ValueError(f"{user} repays stable debt in {asset} that the market does not know: read it anew")
