@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mev_engine.amm.errors import SwapRevertedError
+from mev_engine.amm.errors import SwapRevertedError, UnknownStateError
 from mev_engine.amm.evm import check_range
 from mev_engine.market.positions import PositionTable
 from mev_engine.types import FloatArray
@@ -209,13 +209,21 @@ class CometMarket:
         return self.positions.bounds(value, threshold, debt_value, slack)
 
     def absorption(self, account: str) -> Absorption:
-        """What `absorb` would do to an account; SwapRevertedError (NotLiquidatable) where it would revert."""
+        """What `absorb` would do to an account.
+
+        SwapRevertedError (NotLiquidatable) where it would revert; UnknownStateError where the account holds a
+        delisted collateral, which the contract's releases treat differently.
+        """
         if not self.is_liquidatable(account):
             raise SwapRevertedError(f"NotLiquidatable: {account}")
         seized = self.collateral(account)
         value = 0
         for asset, amount in seized.items():
             entry = self.assets[self.index[asset]]
+            if not (entry.liquidation_factor and entry.liquidate_collateral_factor):
+                raise UnknownStateError(
+                    f"{asset} is delisted (a factor is 0): releases differ in absorbing it"
+                )
             value += mul_factor(amount * entry.price // entry.scale, entry.liquidation_factor)
         before = self.balance(account)
         after = max(before + value * self.base_scale // self.base_price, 0)
