@@ -239,7 +239,7 @@ def test_best_purchase_against_every_amount(seed: int, stock: int, base_price: i
         bought = market.buy_collateral("c", base)
         return quote(bought) - base if bought else 0
 
-    best = max(0, *(profit(base) for base in range(1, most + 1)))
+    best = max([0, *(profit(base) for base in range(1, most + 1))])
     found = best_purchase(market, "c", quote)
     got = found.gross_profit if found else 0
     assert best - 6 * (price // base_price + 2) <= got <= best

@@ -190,6 +190,7 @@ def apply_aave(
             reserve = market.reserve(addresses["asset"])
             reserve.liquidation_threshold = numbers["liquidationThreshold"]
             reserve.liquidation_bonus = numbers["liquidationBonus"]
+            reserve.check()
         case "LiquidationProtocolFeeChanged":
             market.reserve(addresses["asset"]).protocol_fee = numbers["newFee"]
         case "EModeAssetCategoryChanged":

@@ -72,7 +72,8 @@ class Reserve:
         name = f"reserve {self.asset}: "
         check_range(name + "decimals", self.decimals, 0, 18)
         check_range(name + "liquidation_threshold", self.liquidation_threshold, 0, BPS)
-        check_range(name + "liquidation_bonus", self.liquidation_bonus, 0, 2**16 - 1)
+        least_bonus = BPS if self.liquidation_threshold else 0  # a reserve that is no collateral has none
+        check_range(name + "liquidation_bonus", self.liquidation_bonus, least_bonus, 2**16 - 1)
         check_range(name + "protocol_fee", self.protocol_fee, 0, BPS)
         check_range(name + "emode_category", self.emode_category, 0, 255)
         check_range(name + "liquidity_index", self.liquidity_index, RAY, MAX_INDEX)
