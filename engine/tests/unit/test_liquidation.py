@@ -9,7 +9,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mev_engine.amm.errors import SwapRevertedError
 from mev_engine.amm.uniswap_v2 import get_amount_out
@@ -226,6 +226,25 @@ def test_best_repay_against_every_amount(seed: int, max_repay: int) -> None:
         assert (found.repaid, found.received) == (outcome.repaid, outcome.received)
         assert found.gross_profit == quote(outcome.received) - outcome.repaid
         assert best_repay(pair, quote, gas_cost=found.gross_profit) is None
+
+
+@given(seed=st.integers(0, 2**32))
+def test_least_cover_is_the_least(seed: int) -> None:
+    # fails if a rounding were inverted the wrong way: one unit less would do, or this one would not
+    rng = random.Random(seed)
+    pair = replace(a_pair(rng, rng.randint(1, 10**9)), collateral_balance=10**20)
+    most = pair.outcome(pair.max_repay).received if pair.max_repay > 10**6 else 0
+    assume(most > 1)
+    wanted = rng.randint(1, most)
+    cover = pair.least_cover(wanted)
+    assert received(pair, cover - 1) < wanted <= received(pair, cover)
+
+
+def received(pair: Terms, debt_to_cover: int) -> int:
+    try:
+        return pair.outcome(debt_to_cover).received
+    except SwapRevertedError:
+        return 0
 
 
 def test_best_repay_is_nearly_always_the_exact_optimum() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mev_engine.amm.evm import least_input
-
 _WINDOW = 64
 
 
@@ -46,25 +44,18 @@ def best_amount(profit: Callable[[int], int], low: int, high: int) -> tuple[int,
 
 def best_input(
     profit: Callable[[int], int],
-    receives: Callable[[int], int],
-    guess: Callable[[int], int],
     high: int,
-    *,
-    stairs: bool,
+    most: int,
+    least: Callable[[int], int] | None,
 ) -> int:
-    """The input in `1..high` with the greatest profit, where `receives(x)` is what x buys (monotone).
+    """The input in `1..high` with the greatest profit; `high` buys `most`.
 
-    With `stairs` (what is bought has the coarser unit) the search goes over amounts bought, each for the
-    least input that buys it (`guess` says near where), so that it walks the stairs instead of falling between
-    them. `high` itself is always tried: a cap may make it cheaper than the search believes.
+    Where what is bought has the coarser unit, `least(amount)` gives the least input that buys an amount: then
+    the search goes over amounts bought, so that it walks the stairs instead of falling between them. `high`
+    itself is always tried: a cap may make it cheaper than the search believes.
     """
-    most = receives(high)
-    if stairs and most > 0:
-
-        def cheapest(amount: int) -> int:
-            return least_input(lambda x: receives(x) >= amount, guess(amount), high)
-
-        best = cheapest(best_amount(lambda amount: profit(cheapest(amount)), 1, most)[0])
+    if least is not None and most > 0:
+        best = least(best_amount(lambda amount: profit(least(amount)), 1, most)[0])
     else:
         best = best_amount(profit, 1, high)[0]
     return max((best, high), key=profit)

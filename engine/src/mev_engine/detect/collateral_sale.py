@@ -59,7 +59,7 @@ def best_purchase(
     if most < 1:
         return None
     coarse = bought(market.base_scale) < market.base_scale  # a raw unit of collateral is worth more
-    base_amount = best_input(profit, bought, least, most, stairs=coarse)
+    base_amount = best_input(profit, most, bought(most), least if coarse else None)
     gross = profit(base_amount)
     if gross <= gas_cost:
         return None

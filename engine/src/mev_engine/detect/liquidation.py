@@ -89,12 +89,25 @@ class Terms:
             repaid = percent_div(collateral * denominator // numerator, self.bonus)
             if self.version is AaveVersion.V2:
                 repaid = min(repaid, cover)
-        fee = 0
-        if self.protocol_fee:
-            fee = percent_mul(collateral - percent_div(collateral, self.bonus), self.protocol_fee)
-        received = collateral - fee
-        self._check_burns(repaid, received)
-        return Outcome(repaid, received, fee)
+        fee = self._fee(collateral)
+        self._check_burns(repaid, collateral - fee)
+        return Outcome(repaid, collateral - fee, fee)
+
+    def least_cover(self, received: int) -> int:
+        """The least debt_to_cover that brings this much collateral, where the user has as much."""
+        share = self.bonus * BPS - self.protocol_fee * (self.bonus - BPS)
+        collateral = max(received, received * self.bonus * BPS // share - 3)  # roundings: less than 3 units
+        while collateral - self._fee(collateral) < received:
+            collateral += 1
+        numerator, denominator = self.price_per_unit
+        if self.version is AaveVersion.V2:
+            return _ceil(_ceil(collateral * denominator * BPS - BPS // 2, self.bonus), numerator)
+        return _ceil(_ceil(collateral * BPS - BPS // 2, self.bonus) * denominator, numerator)
+
+    def _fee(self, collateral: int) -> int:
+        """The treasury's part of the bonus in an amount of collateral."""
+        bonus = collateral - percent_div(collateral, self.bonus)
+        return percent_mul(bonus, self.protocol_fee) if self.protocol_fee else 0
 
     def _check_burns(self, repaid: int, received: int) -> None:
         """The tokens refuse to burn what scales to nothing, and the pool can't pay what it doesn't hold."""
@@ -205,14 +218,8 @@ def best_repay(pair: Terms, quote: Quote, gas_cost: int = 0) -> Liquidation | No
         return found[1] - found[0].repaid if found else -debt_to_cover
 
     numerator, denominator = pair.price_per_unit
-    share = pair.bonus * BPS - pair.protocol_fee * (pair.bonus - BPS)  # of the price, received; BPS^2 is all
-    repay = best_input(
-        profit,
-        lambda debt_to_cover: or_nothing(lambda x: pair.outcome(x).received, debt_to_cover),
-        lambda received: received * denominator * BPS**2 // (numerator * share),
-        pair.max_repay,
-        stairs=numerator < denominator,
-    )
+    most = or_nothing(lambda debt_to_cover: pair.outcome(debt_to_cover).received, pair.max_repay)
+    repay = best_input(profit, pair.max_repay, most, pair.least_cover if numerator < denominator else None)
     found = result(repay)
     if found is None or found[1] - found[0].repaid <= gas_cost:
         return None
@@ -241,6 +248,10 @@ def or_nothing(exchange: Quote, amount: int) -> int:
         return exchange(amount)
     except SwapRevertedError:
         return 0
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
 
 
 def pairs(market: AaveMarket, user: str) -> Iterator[tuple[str, str]]:
