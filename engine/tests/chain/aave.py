@@ -25,7 +25,13 @@ from mev_engine.market.aave_math import RAY, AaveVersion
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-ANVIL_OPTIONS = ("--no-mining", "--auto-impersonate", "--disable-block-gas-limit", "--base-fee", "0")
+import os
+
+START = int(os.environ.get("LIQSTART", 1_700_000_000))
+ANVIL_OPTIONS = (
+    "--no-mining", "--auto-impersonate", "--disable-block-gas-limit", "--base-fee", "0",
+    "--timestamp", str(START),
+)  # fmt: skip
 OWNER = to_checksum_address("0x" + "a1" * 20)
 TREASURY = to_checksum_address("0x" + "77" * 20)
 ZERO = to_checksum_address("0x" + "00" * 20)
@@ -54,6 +60,7 @@ class Sender:
     web3: Web3
     artifacts: dict[str, dict[str, Any]]
     pending: list[tuple[str, str]] = field(default_factory=list)  # transaction hash, label
+    time: int = START  # of the last block; no block is mined by the clock, so that runs are alike
     encoders: dict[tuple[str, str], tuple[bytes, list[str]]] = field(default_factory=dict)
 
     def call_data(self, contract: str, function: str, *arguments: object) -> str:
@@ -76,9 +83,9 @@ class Sender:
         return transaction_hash
 
     def mine(self, time: int | None = None) -> dict[str, bool]:
-        """One block with all that is pending, at `time`; whether each succeeded, by hash."""
-        if time is not None:
-            rpc_call(self.web3, "evm_setNextBlockTimestamp", time)
+        """One block with all that is pending, at `time` or a second after the last; which succeeded."""
+        self.time = time or self.time + 1
+        rpc_call(self.web3, "evm_setNextBlockTimestamp", self.time)
         rpc_call(self.web3, "evm_mine")
         result = {}
         for transaction_hash, _label in self.pending:
@@ -177,7 +184,7 @@ class Deployed:
             del self.market.unknown[user]
 
     def now(self) -> int:
-        return int(self.sender.web3.eth.get_block("latest")["timestamp"])
+        return self.sender.time
 
     def set_price(self, asset: str, price: int) -> None:
         self.sender.do(self.oracle, "PriceOracle", "setAssetPrice", to_checksum_address(asset), price)

@@ -33,7 +33,10 @@ class NotLiquidatableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one call does: `repaid` debt asset in, `received` collateral out; `fee` goes to the treasury."""
+    """What one call does: `repaid` debt asset in, `received` collateral out, `fee` held back from it.
+
+    The treasury gets the fee, or a unit less where the user's last scaled units are worth no more.
+    """
 
     repaid: int
     received: int
