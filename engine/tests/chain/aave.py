@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from eth_abi.abi import decode as abi_decode
 from eth_abi.abi import encode as abi_encode
 from eth_utils.abi import abi_to_signature, collapse_if_tuple
 from eth_utils.address import to_checksum_address
@@ -25,9 +24,7 @@ from mev_engine.market.aave_math import RAY, AaveVersion
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-import os
-
-START = int(os.environ.get("LIQSTART", 1_700_000_000))
+START = 1_700_000_000
 ANVIL_OPTIONS = (
     "--no-mining", "--auto-impersonate", "--disable-block-gas-limit", "--base-fee", "0",
     "--timestamp", str(START),
@@ -118,6 +115,12 @@ class Sender:
     def do(self, to: str, contract: str, function: str, *arguments: object) -> None:
         self.send(OWNER, to, self.call_data(contract, function, *arguments), function)
 
+    def words(self, to: str, contract: str, function: str, *arguments: object) -> tuple[int, ...]:
+        """The answer of a view that returns numbers; many times faster than `read`."""
+        call = {"to": to, "data": self.call_data(contract, function, *arguments)}
+        answer = str(rpc_call(self.web3, "eth_call", call, "latest"))[2:]
+        return tuple(int(answer[i : i + 64], 16) for i in range(0, len(answer), 64))
+
     def read(self, to: str, contract: str, function: str, *arguments: object) -> Any:
         abi = self.artifacts[contract]["abi"]
         bound = self.web3.eth.contract(address=to_checksum_address(to), abi=abi)
@@ -179,7 +182,7 @@ class Deployed:
                 if role is TokenRole.STABLE_DEBT:
                     functions = ("principalBalanceOf", "getUserStableRate", "getUserLastUpdated")
                     who = to_checksum_address(user)
-                    state = [self.sender.read(token, "StableDebtToken", f, who) for f in functions]
+                    state = [self.sender.words(token, "StableDebtToken", f, who)[0] for f in functions]
                     self.market.set_stable_debt(user, asset, StableDebt(*state))
             del self.market.unknown[user]
 
@@ -192,9 +195,7 @@ class Deployed:
 
     def user_data(self, user: str) -> tuple[int, ...]:
         """getUserAccountData: collateral, debt, available, threshold, ltv, health factor."""
-        data = self.sender.call_data(self.pool_name, "getUserAccountData", to_checksum_address(user))
-        answer = rpc_call(self.sender.web3, "eth_call", {"to": self.pool, "data": data}, "latest")
-        return tuple(int(word) for word in abi_decode(["uint256"] * 6, bytes.fromhex(answer[2:])))
+        return self.sender.words(self.pool, self.pool_name, "getUserAccountData", to_checksum_address(user))
 
     def refusal(self, sender: str, data: str) -> str:
         """The revert message of a call to the pool, as of the latest block."""

@@ -244,7 +244,7 @@ def _liquidate(aave: Deployed, pair: Terms, to_cover: int, time: int) -> str:
         (pair.collateral_asset, OWNER),
         (pair.debt_asset, OWNER),
     ]
-    before = [sender.read(t, "MintableERC20", "balanceOf", to_checksum_address(o)) for t, o in balances]
+    before = [sender.words(t, "MintableERC20", "balanceOf", o)[0] for t, o in balances]
     data = _call(aave, pair.collateral_asset, pair.debt_asset, pair.user, to_cover)
     transaction_hash = sender.send(OWNER, aave.pool, data, "liquidationCall")
     succeeded = sender.mine(time)[transaction_hash]
@@ -255,7 +255,7 @@ def _liquidate(aave: Deployed, pair: Terms, to_cover: int, time: int) -> str:
         aave.follow()
         return "reverted"
     assert succeeded, (pair, to_cover)
-    after = [sender.read(t, "MintableERC20", "balanceOf", to_checksum_address(o)) for t, o in balances]
+    after = [sender.words(t, "MintableERC20", "balanceOf", o)[0] for t, o in balances]
     if pair.collateral_asset == pair.debt_asset:
         assert after[0] - before[0] == outcome.received - outcome.repaid
     else:
