@@ -1,0 +1,66 @@
+"""A case is a pool state, a call, and what the real contract answered; every implementation must agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mev_engine.amm.errors import SwapRevertedError
+
+State = TypeVar("State")
+Call = TypeVar("Call")
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """The call reverts. `reason`: the contract's own, "" where it (or an implementation) gives none."""
+
+    reason: str = ""
+
+
+Answer = tuple[int, ...] | Reverted
+"""Integers in an order that the family's `Call` fixes, or the revert."""
+
+Implementation = Callable[[State, Call], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Case(Generic[State, Call]):
+    """`answer` is the contract's."""
+
+    state: State
+    call: Call
+    answer: Answer
+
+
+def answer_of(compute: Callable[[], tuple[int, ...]]) -> Answer:
+    """What `compute` returns, or the revert that it raises."""
+    try:
+        return compute()
+    except SwapRevertedError as error:
+        return Reverted(str(error))
+
+
+def agree(contract: Answer, ours: Answer) -> bool:
+    """Equal; of two reverts, the reasons too where both give one."""
+    if isinstance(contract, Reverted) and isinstance(ours, Reverted):
+        return contract.reason == ours.reason or not (contract.reason and ours.reason)
+    return contract == ours
+
+
+def compare(
+    cases: Sequence[Case[State, Call]], implementations: Mapping[str, Implementation[State, Call]]
+) -> str:
+    """Fails with the first differing cases of any implementation; returns a line that counts the cases."""
+    for name, implementation in implementations.items():
+        wrong = []
+        for case in cases:
+            ours = implementation(case.state, case.call)
+            if not agree(case.answer, ours):
+                wrong.append(f"{case.call}\n  on {case.state}\n  contract {case.answer}\n  ours     {ours}")
+        assert not wrong, f"{name}: {len(wrong)} of {len(cases)} differ, such as\n" + "\n".join(wrong[:3])
+    reverts = Counter(case.answer.reason for case in cases if isinstance(case.answer, Reverted))
+    reasons = ", ".join(f"{count} {reason or '(no reason)'}" for reason, count in reverts.most_common())
+    return f"{len(cases)} swaps equal, {reverts.total()} of them reverts ({reasons})"

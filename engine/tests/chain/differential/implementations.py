@@ -1,0 +1,31 @@
+"""What is held against the contracts, by family: name -> function from a state and a call to an answer.
+
+A new implementation of a family's maths is one more entry here, and is then compared on every case.
+The calls say what an answer holds.
+"""
+
+from __future__ import annotations
+
+from mev_engine.amm import uniswap_v3
+from mev_engine.amm.uniswap_v3 import V3Pool
+
+from .compare import Answer, Implementation, answer_of
+from .concentrated_cases import SwapCall
+
+
+def _v3(pool: V3Pool, call: SwapCall) -> Answer:
+    def compute() -> tuple[int, ...]:
+        side, limit = call.zero_for_one, call.limit or None
+        if call.kind == "exact_in":
+            swap = uniswap_v3.exact_in(pool, call.amount, zero_for_one=side, limit=limit)
+            return swap.amount_out, swap.sqrt_price_x96
+        if call.kind == "exact_out":
+            swap = uniswap_v3.exact_out(pool, call.amount, zero_for_one=side, limit=limit)
+            return swap.amount_in, swap.sqrt_price_x96
+        swap = uniswap_v3.swap(pool, zero_for_one=side, amount=call.amount, sqrt_price_limit_x96=call.limit)
+        return swap.amount_in, swap.amount_out, swap.sqrt_price_x96, swap.tick, swap.liquidity
+
+    return answer_of(compute)
+
+
+V3: dict[str, Implementation[V3Pool, SwapCall]] = {"Python integers": _v3}
