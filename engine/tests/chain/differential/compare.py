@@ -50,10 +50,24 @@ def agree(contract: Answer, ours: Answer) -> bool:
     return contract == ours
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Cases compared; `paid` of them are swaps that the contract made or quoted, the rest it refused."""
+
+    paid: int
+    refused: Counter[str]
+
+    def __str__(self) -> str:
+        reasons = ", ".join(
+            f"{count} {reason or '(none given)'}" for reason, count in self.refused.most_common()
+        )
+        return f"{self.paid} swaps equal to the wei, {self.refused.total()} reverts equal ({reasons})"
+
+
 def compare(
     cases: Sequence[Case[State, Call]], implementations: Mapping[str, Implementation[State, Call]]
-) -> str:
-    """Fails with the first differing cases of any implementation; returns a line that counts the cases."""
+) -> Tally:
+    """Fails with the first differing cases of any implementation."""
     for name, implementation in implementations.items():
         wrong = []
         for case in cases:
@@ -61,6 +75,5 @@ def compare(
             if not agree(case.answer, ours):
                 wrong.append(f"{case.call}\n  on {case.state}\n  contract {case.answer}\n  ours     {ours}")
         assert not wrong, f"{name}: {len(wrong)} of {len(cases)} differ, such as\n" + "\n".join(wrong[:3])
-    reverts = Counter(case.answer.reason for case in cases if isinstance(case.answer, Reverted))
-    reasons = ", ".join(f"{count} {reason or '(no reason)'}" for reason, count in reverts.most_common())
-    return f"{len(cases)} swaps equal, {reverts.total()} of them reverts ({reasons})"
+    refused = Counter(case.answer.reason for case in cases if isinstance(case.answer, Reverted))
+    return Tally(len(cases) - refused.total(), refused)

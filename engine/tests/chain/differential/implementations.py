@@ -6,11 +6,22 @@ The calls say what an answer holds.
 
 from __future__ import annotations
 
-from mev_engine.amm import uniswap_v3
+from mev_engine.amm import uniswap_v2, uniswap_v3
 from mev_engine.amm.uniswap_v3 import V3Pool
 
 from .compare import Answer, Implementation, answer_of
 from .concentrated_cases import SwapCall
+from .v2_cases import FEE, Reserves, V2Call
+
+
+def _v2(state: Reserves, call: V2Call) -> Answer:
+    def compute() -> tuple[int, ...]:
+        if call.kind == "swap":
+            return uniswap_v2.swap(state.reserve_in, state.reserve_out, call.x, call.y, *FEE)
+        quote = uniswap_v2.get_amount_out if call.kind == "amount_out" else uniswap_v2.get_amount_in
+        return (quote(call.x, state.reserve_in, state.reserve_out, *FEE),)
+
+    return answer_of(compute)
 
 
 def _v3(pool: V3Pool, call: SwapCall) -> Answer:
@@ -28,4 +39,5 @@ def _v3(pool: V3Pool, call: SwapCall) -> Answer:
     return answer_of(compute)
 
 
+V2: dict[str, Implementation[Reserves, V2Call]] = {"Python integers": _v2}
 V3: dict[str, Implementation[V3Pool, SwapCall]] = {"Python integers": _v3}
