@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, TypeVar
@@ -72,10 +73,12 @@ class Scenario:
         return dict(net)
 
 
-def scenarios(random: Random, spacing: int) -> Iterator[Scenario]:
-    """Eight pools: spread, crowded, word edges, near empty, full ticks, holes, lowest and highest prices."""
+def scenarios(random: Random, spacing: int, most: int) -> Iterator[Scenario]:
+    """Eight pools: spread, crowded, word edges, near empty, full ticks, holes, lowest and highest prices.
+
+    `most`: the contract's maximum of liquidity per tick.
+    """
     top = MAX_TICK // spacing
-    most = (2**128 - 1) // (2 * top + 1)  # Tick.tickSpacingToMaxLiquidityPerTick
 
     def made(name: str, at: int, ranges: Sequence[tuple[int, int, int]]) -> Scenario:
         """`at` and ranges in tick spacings; the price is at the tick, next to it, or between two."""
@@ -168,6 +171,19 @@ def swaps(
             )
             size = random.choice([size, size, size, size, 1, 2, 2**127 - 1, 2**127, 2**255 - 1])
             yield SwapCall("swap", zero_for_one, random.choice([-1, 1]) * size, limit)
+
+
+def successive_swaps(
+    random: Random, pool: PoolT, swap: SwapFunction[PoolT], count: int, *, long_walks: bool
+) -> list[SwapCall]:
+    """Swaps to follow one another, each chosen on the state that we foresee after the ones before."""
+    calls = []
+    for _ in range(count):
+        (call,) = swaps(random, pool, swap, 1, long_walks=long_walks)
+        calls.append(call)
+        with suppress(SwapRevertedError):  # which leaves the state as it is
+            pool = pool.after(swap(pool, call.zero_for_one, call.amount, call.limit))
+    return calls
 
 
 def _stop_prices(pool: ConcentratedPool, zero_for_one: bool) -> list[int]:

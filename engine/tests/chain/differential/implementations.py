@@ -6,8 +6,9 @@ The calls say what an answer holds.
 
 from __future__ import annotations
 
-from mev_engine.amm import uniswap_v2, uniswap_v3
+from mev_engine.amm import uniswap_v2, uniswap_v3, uniswap_v4
 from mev_engine.amm.uniswap_v3 import V3Pool
+from mev_engine.amm.uniswap_v4 import V4Pool
 
 from .compare import Answer, Implementation, answer_of
 from .concentrated_cases import SwapCall
@@ -39,5 +40,19 @@ def _v3(pool: V3Pool, call: SwapCall) -> Answer:
     return answer_of(compute)
 
 
+def _v4(pool: V4Pool, call: SwapCall) -> Answer:
+    def compute() -> tuple[int, ...]:
+        side = call.zero_for_one
+        if call.kind == "exact_in":
+            return (uniswap_v4.exact_in(pool, call.amount, zero_for_one=side).amount_out,)
+        if call.kind == "exact_out":
+            return (uniswap_v4.exact_out(pool, call.amount, zero_for_one=side).amount_in,)
+        swap = uniswap_v4.swap(pool, zero_for_one=side, amount=call.amount, sqrt_price_limit_x96=call.limit)
+        return swap.amount_in, swap.amount_out, swap.sqrt_price_x96, swap.tick, swap.liquidity
+
+    return answer_of(compute)
+
+
 V2: dict[str, Implementation[Reserves, V2Call]] = {"Python integers": _v2}
 V3: dict[str, Implementation[V3Pool, SwapCall]] = {"Python integers": _v3}
+V4: dict[str, Implementation[V4Pool, SwapCall]] = {"Python integers": _v4}

@@ -7,19 +7,17 @@ wei, a tick, a unit of liquidity or a revert fails. About half a minute on one s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
 from mev_devchain.deploy import rpc_call
 from mev_engine.amm import uniswap_v3
-from mev_engine.amm.concentrated import Swap, extreme_price
-from mev_engine.amm.errors import SwapRevertedError
+from mev_engine.amm.concentrated import MAX_TICK, Swap, extreme_price
 from mev_engine.amm.uniswap_v3 import V3Pool
 
 from .compare import Answer, Case, Reverted, compare
-from .concentrated_cases import Scenario, SwapCall, scenarios, swaps
+from .concentrated_cases import Scenario, SwapCall, scenarios, successive_swaps, swaps
 from .evm import AGENT, SENDER, ZERO, Chain, Function, Result, Sub, by_agent, callback_data, pool_maker_code
 from .implementations import V3
 
@@ -98,13 +96,9 @@ def test_quoter_quotes_as_we_compute(chain: Chain) -> None:
 
 
 def _swap_chain(chain: Chain, random: Random, pool: Deployed) -> Iterator[Case[V3Pool, SwapCall]]:
-    """Swaps on one another's states, chosen on the states that we foresee, told on those that there were."""
-    calls, foreseen = [], pool.state
-    for _ in range(DEPTH):
-        (call,) = swaps(random, foreseen, _swap, 1, long_walks=pool.state.tick_spacing > 1)
-        calls.append(call)
-        with suppress(SwapRevertedError):  # which leaves the state as it is
-            foreseen = foreseen.after(_swap(foreseen, call.zero_for_one, call.amount, call.limit))
+    """Swaps on one another's states, which are the contract's own."""
+    long_walks = pool.state.tick_spacing > 1
+    calls = successive_swaps(random, pool.state, _swap, DEPTH, long_walks=long_walks)
     data = callback_data(pool.token0, pool.token1)
     subs = []
     for call in calls:
@@ -157,13 +151,18 @@ def _quoted(call: SwapCall, result: Result) -> Answer:
     return Reverted() if revert.reason == "Unexpected error" else revert
 
 
+def _most(spacing: int) -> int:
+    """Tick.tickSpacingToMaxLiquidityPerTick."""
+    return (2**128 - 1) // (2 * (MAX_TICK // spacing) + 1)
+
+
 def _uniswap_pools(chain: Chain, random: Random, factory: str | None = None) -> Iterator[Deployed]:
     """Every scenario in every tier, some with a protocol fee (which must change no amount)."""
     factory = factory or chain.deploy(_CORE + "UniswapV3Factory.sol/UniswapV3Factory.json")
     for fee, spacing in UNISWAP_TIERS:
         if fee not in (500, 3000, 10_000):  # enabled by the factory itself
             chain.send(factory, ENABLE(fee, spacing))
-        for scenario in scenarios(random, spacing):
+        for scenario in scenarios(random, spacing, _most(spacing)):
             token0, token1 = chain.tokens(2)
             address = chain.read(factory, CREATE_POOL, token0, token1, fee)[0]
             chain.send(factory, CREATE_POOL(token0, token1, fee))
@@ -178,7 +177,7 @@ def _pancake_pools(chain: Chain, random: Random) -> Iterator[Deployed]:
     code = chain.code("@pancakeswap/v3-core/artifacts/contracts/PancakeV3Pool.sol/PancakeV3Pool.json")
     maker = "0x" + "ca" * 20
     for fee, spacing in PANCAKE_TIERS:
-        for scenario in scenarios(random, spacing):
+        for scenario in scenarios(random, spacing, _most(spacing)):
             token0, token1 = chain.tokens(2)
             words = [int(SENDER, 16), int(token0, 16), int(token1, 16), fee, spacing]
             rpc_call(chain.web3, "anvil_setCode", maker, "0x" + pool_maker_code(words).hex())
