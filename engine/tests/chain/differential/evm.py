@@ -149,11 +149,16 @@ class Chain:
             assert result.success, (sub.to, sub.data.hex(), result.revert({}))
         self.send(self.multicall, _bundle(subs))
 
-    def call(self, subs: Iterable[Sub]) -> list[Result]:
-        """What the calls return, one after the other on one state, which is then dropped."""
+    def call(
+        self, subs: Iterable[Sub], overrides: dict[str, dict[str, dict[str, str]]] | None = None
+    ) -> list[Result]:
+        """What the calls return, one after the other on one state, which is then dropped.
+
+        `overrides`: the state that the first one finds, as `eth_call` takes it.
+        """
         request = {"from": SENDER, "to": self.multicall, "gas": hex(GAS)}
         request["data"] = "0x" + _bundle(subs).hex()
-        answer = rpc_call(self.web3, "eth_call", request, "latest")
+        answer = rpc_call(self.web3, "eth_call", request, "latest", overrides or {})
         _, results = MULTICALL.decode(bytes.fromhex(answer[2:]))
         return [Result(success, data) for success, _, data in results]
 

@@ -6,10 +6,13 @@ The calls say what an answer holds.
 
 from __future__ import annotations
 
-from mev_engine.amm import uniswap_v2, uniswap_v3, uniswap_v4
+from mev_engine.amm import balancer_stable, balancer_weighted, uniswap_v2, uniswap_v3, uniswap_v4
+from mev_engine.amm.balancer_stable import StablePool
+from mev_engine.amm.balancer_weighted import WeightedPool
 from mev_engine.amm.uniswap_v3 import V3Pool
 from mev_engine.amm.uniswap_v4 import V4Pool
 
+from .balancer import BalancerCall
 from .compare import Answer, Implementation, answer_of
 from .concentrated_cases import SwapCall
 from .v2_cases import FEE, Reserves, V2Call
@@ -53,6 +56,18 @@ def _v4(pool: V4Pool, call: SwapCall) -> Answer:
     return answer_of(compute)
 
 
+def _weighted(pool: WeightedPool, call: BalancerCall) -> Answer:
+    swap = balancer_weighted.exact_in if call.given == "in" else balancer_weighted.exact_out
+    return answer_of(lambda: (swap(pool, call.token_in, call.token_out, call.amount),))
+
+
+def _stable(pool: StablePool, call: BalancerCall) -> Answer:
+    swap = balancer_stable.exact_in if call.given == "in" else balancer_stable.exact_out
+    return answer_of(lambda: (swap(pool, call.token_in, call.token_out, call.amount),))
+
+
 V2: dict[str, Implementation[Reserves, V2Call]] = {"Python integers": _v2}
 V3: dict[str, Implementation[V3Pool, SwapCall]] = {"Python integers": _v3}
 V4: dict[str, Implementation[V4Pool, SwapCall]] = {"Python integers": _v4}
+BALANCER_WEIGHTED: dict[str, Implementation[WeightedPool, BalancerCall]] = {"Python integers": _weighted}
+BALANCER_STABLE: dict[str, Implementation[StablePool, BalancerCall]] = {"Python integers": _stable}
