@@ -6,15 +6,24 @@ The calls say what an answer holds.
 
 from __future__ import annotations
 
-from mev_engine.amm import balancer_stable, balancer_weighted, uniswap_v2, uniswap_v3, uniswap_v4
+from mev_engine.amm import (
+    balancer_stable,
+    balancer_weighted,
+    curve_stable,
+    uniswap_v2,
+    uniswap_v3,
+    uniswap_v4,
+)
 from mev_engine.amm.balancer_stable import StablePool
 from mev_engine.amm.balancer_weighted import WeightedPool
+from mev_engine.amm.curve_stable import CurveStablePool
 from mev_engine.amm.uniswap_v3 import V3Pool
 from mev_engine.amm.uniswap_v4 import V4Pool
 
 from .balancer import BalancerCall
 from .compare import Answer, Implementation, answer_of
 from .concentrated_cases import SwapCall
+from .curve_cases import CurveCall
 from .v2_cases import FEE, Reserves, V2Call
 
 
@@ -66,8 +75,19 @@ def _stable(pool: StablePool, call: BalancerCall) -> Answer:
     return answer_of(lambda: (swap(pool, call.token_in, call.token_out, call.amount),))
 
 
+def _curve_stable(pool: CurveStablePool, call: CurveCall) -> Answer:
+    def compute() -> tuple[int, ...]:
+        if call.kind == "get_dy":
+            return (curve_stable.exact_in(pool, call.i, call.j, call.dx),)
+        paid, after = curve_stable.exchange(pool, call.i, call.j, call.dx)
+        return paid, *after.balances
+
+    return answer_of(compute)
+
+
 V2: dict[str, Implementation[Reserves, V2Call]] = {"Python integers": _v2}
 V3: dict[str, Implementation[V3Pool, SwapCall]] = {"Python integers": _v3}
 V4: dict[str, Implementation[V4Pool, SwapCall]] = {"Python integers": _v4}
 BALANCER_WEIGHTED: dict[str, Implementation[WeightedPool, BalancerCall]] = {"Python integers": _weighted}
 BALANCER_STABLE: dict[str, Implementation[StablePool, BalancerCall]] = {"Python integers": _stable}
+CURVE_STABLE: dict[str, Implementation[CurveStablePool, CurveCall]] = {"Python integers": _curve_stable}
