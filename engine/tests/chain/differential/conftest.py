@@ -23,7 +23,11 @@ def chain(anvil_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         lacks("CHAIN", f"{modules} is not there or not whole; run `npm ci --ignore-scripts` in {_CONTRACTS}")
     folder = tmp_path_factory.mktemp("differential")
     options = ("--hardfork", "cancun", "--gas-limit", str(2 * GAS), "--base-fee", "0", "--gas-price", "0")
-    cache = ("--cache-path", str(folder / "states"), "--no-request-size-limit", "--no-mining")
+    more = (
+        "--no-mining",
+        "--prune-history",
+        "--no-request-size-limit",
+    )  # no state but the latest is asked for
     devchain = anvil_binary.parents[3]
-    with running_anvil(*options, *cache, log=folder / "anvil.log", node_modules=devchain) as anvil:
+    with running_anvil(*options, *more, log=folder / "anvil.log", node_modules=devchain) as anvil:
         yield Chain(connect(anvil.http), (devchain, modules))

@@ -1,11 +1,13 @@
 """What is held against the contracts, by family: name -> function from a state and a call to an answer.
 
 A new implementation of a family's maths is one more entry here, and is then compared on every case.
-The calls say what an answer holds.
+The calls say what an answer holds. Kernels know quotes only, and may leave one to the Python integers
+("not ok"), but must not answer where the contract refuses.
 """
 
 from __future__ import annotations
 
+import kernel_calls
 from mev_engine.amm import (
     balancer_stable,
     balancer_weighted,
@@ -16,12 +18,14 @@ from mev_engine.amm import (
 )
 from mev_engine.amm.balancer_stable import StablePool
 from mev_engine.amm.balancer_weighted import WeightedPool
+from mev_engine.amm.concentrated import extreme_price
 from mev_engine.amm.curve_stable import CurveStablePool
+from mev_engine.amm.uniswap_v2 import MAX_RESERVE, V2Pair
 from mev_engine.amm.uniswap_v3 import V3Pool
 from mev_engine.amm.uniswap_v4 import V4Pool
 
 from .balancer import BalancerCall
-from .compare import Answer, Implementation, answer_of
+from .compare import Answer, Implementation, Reverted, answer_of
 from .concentrated_cases import SwapCall
 from .curve_cases import CurveCall
 from .v2_cases import FEE, Reserves, V2Call
@@ -85,9 +89,37 @@ def _curve_stable(pool: CurveStablePool, call: CurveCall) -> Answer:
     return answer_of(compute)
 
 
-V2: dict[str, Implementation[Reserves, V2Call]] = {"Python integers": _v2}
-V3: dict[str, Implementation[V3Pool, SwapCall]] = {"Python integers": _v3}
-V4: dict[str, Implementation[V4Pool, SwapCall]] = {"Python integers": _v4}
+def _v2_kernels(state: Reserves, call: V2Call) -> Answer | None:
+    """A pair accepts x for y just where `quote` of x is y or more, and x is `least` of y or more."""
+    pair = V2Pair(state.reserve_in, state.reserve_out)
+    (most,) = kernel_calls.exact(pair, 0, 1, [call.x])
+    if call.kind == "amount_out":
+        return None if most is None else (most,)
+    if call.kind == "amount_in":
+        return None  # the router's may be one more than the least
+    (least,) = kernel_calls.exact(pair, 0, 1, [call.y], inverse=True)
+    enough = least is not None and least <= call.x <= MAX_RESERVE - state.reserve_in
+    accepts = most is not None and 0 < call.y <= most
+    assert enough == accepts, (state, call)
+    return (state.reserve_in + call.x, state.reserve_out - call.y) if accepts else Reverted()
+
+
+def _concentrated_kernels(pool: V3Pool | V4Pool, call: SwapCall) -> Answer | None:
+    side = call.zero_for_one
+    if call.limit != (extreme_price(zero_for_one=side) if call.kind == "swap" else 0):
+        return None  # kernels know no price limit
+    given, inverse = abs(call.amount), call.kind == "exact_out" or call.amount < 0
+    (found,) = kernel_calls.exact(pool, 1 - side, int(side), [given], inverse=inverse)
+    if found is None:
+        return None
+    if call.kind != "swap":
+        return (found,)
+    return (found, given) if inverse else (given, found)
+
+
+V2: dict[str, Implementation[Reserves, V2Call]] = {"Python integers": _v2, "kernels": _v2_kernels}
+V3: dict[str, Implementation[V3Pool, SwapCall]] = {"Python integers": _v3, "kernels": _concentrated_kernels}
+V4: dict[str, Implementation[V4Pool, SwapCall]] = {"Python integers": _v4, "kernels": _concentrated_kernels}
 BALANCER_WEIGHTED: dict[str, Implementation[WeightedPool, BalancerCall]] = {"Python integers": _weighted}
 BALANCER_STABLE: dict[str, Implementation[StablePool, BalancerCall]] = {"Python integers": _stable}
 CURVE_STABLE: dict[str, Implementation[CurveStablePool, CurveCall]] = {"Python integers": _curve_stable}

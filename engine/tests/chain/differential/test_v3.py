@@ -6,8 +6,9 @@ wei, a tick, a unit of liquidity or a revert fails. About half a minute on one s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from random import Random
 
 import pytest
@@ -60,11 +61,37 @@ def _swap(pool: V3Pool, zero_for_one: bool, amount: int, limit: int) -> Swap:
     return uniswap_v3.swap(pool, zero_for_one=zero_for_one, amount=amount, sqrt_price_limit_x96=limit)
 
 
-def test_pools_swap_as_we_compute(chain: Chain) -> None:
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Uniswap's pools and their quoter, and Pancake's pools, for which there is no quoter."""
+
+    uniswap: list[Deployed]
+    pancake: list[Deployed]
+    quoter: str
+
+
+@pytest.fixture(scope="module")
+def market(chain: Chain) -> Market:
+    random = Random(3)
+    factory = chain.deploy(_CORE + "UniswapV3Factory.sol/UniswapV3Factory.json")
+    quoter = chain.deploy(
+        "@uniswap/v3-periphery/artifacts/contracts/lens/QuoterV2.sol/QuoterV2.json",
+        "(address,address)", factory, ZERO,
+    )  # fmt: skip
+    tokens = chain.tokens(5)
+    pairs = list(combinations(tokens, 2))  # a pool of its own for each scenario of a tier
+    return Market(
+        list(_uniswap_pools(chain, random, factory, pairs)),
+        list(_pancake_pools(chain, random, pairs)),
+        quoter,
+    )
+
+
+def test_pools_swap_as_we_compute(chain: Chain, market: Market) -> None:
     # fails if a rounding, a stop, a fee or a crossing differed: 4 swaps follow one another on each state
     random = Random(31)
     cases: list[Case[V3Pool, SwapCall]] = []
-    for pool in [*_uniswap_pools(chain, random), *_pancake_pools(chain, random)]:
+    for pool in [*market.uniswap, *market.pancake]:
         for _ in range(CHAINS):
             cases += _swap_chain(chain, random, pool)
     tally = compare(cases, V3)
@@ -72,23 +99,17 @@ def test_pools_swap_as_we_compute(chain: Chain) -> None:
     assert tally.paid >= 5000
 
 
-def test_quoter_quotes_as_we_compute(chain: Chain) -> None:
+def test_quoter_quotes_as_we_compute(chain: Chain, market: Market) -> None:
     # fails as above, or if a quote that the quoter refuses (short of the output, too large) were given
     random = Random(32)
-    factory = chain.deploy(_CORE + "UniswapV3Factory.sol/UniswapV3Factory.json")
-    quoter = chain.deploy(
-        "@uniswap/v3-periphery/artifacts/contracts/lens/QuoterV2.sol/QuoterV2.json",
-        "(address,address)", factory, ZERO,
-    )  # fmt: skip
     cases: list[Case[V3Pool, SwapCall]] = []
-    for pool in _uniswap_pools(chain, random, factory):
+    for pool in market.uniswap:
         calls = [
             _as_quote(random, call)
             for call in swaps(random, pool.state, _swap, QUOTES, long_walks=pool.state.tick_spacing > 1)
         ] + [SwapCall("exact_in", True, 2**255, 0), SwapCall("exact_out", True, 2**255, 0)]
-        for call, result in zip(
-            calls, chain.call([_quote(quoter, pool, call) for call in calls]), strict=True
-        ):
+        quotes = [_quote(market.quoter, pool, call) for call in calls]
+        for call, result in zip(calls, chain.call(quotes), strict=True):
             cases.append(Case(pool.state, call, _quoted(call, result)))
     tally = compare(cases, V3)
     print(f"\nUniswap V3, QuoterV2: {tally}")
@@ -156,36 +177,35 @@ def _most(spacing: int) -> int:
     return (2**128 - 1) // (2 * (MAX_TICK // spacing) + 1)
 
 
-def _uniswap_pools(chain: Chain, random: Random, factory: str | None = None) -> Iterator[Deployed]:
+def _uniswap_pools(
+    chain: Chain, random: Random, factory: str, pairs: Sequence[tuple[str, str]]
+) -> Iterator[Deployed]:
     """Every scenario in every tier, some with a protocol fee (which must change no amount)."""
-    factory = factory or chain.deploy(_CORE + "UniswapV3Factory.sol/UniswapV3Factory.json")
     for fee, spacing in UNISWAP_TIERS:
         if fee not in (500, 3000, 10_000):  # enabled by the factory itself
             chain.send(factory, ENABLE(fee, spacing))
-        for scenario in scenarios(random, spacing, _most(spacing)):
-            token0, token1 = chain.tokens(2)
-            address = chain.read(factory, CREATE_POOL, token0, token1, fee)[0]
-            chain.send(factory, CREATE_POOL(token0, token1, fee))
+        for scenario, tokens in zip(scenarios(random, spacing, _most(spacing)), pairs, strict=False):
+            address = chain.read(factory, CREATE_POOL, *tokens, fee)[0]
+            chain.send(factory, CREATE_POOL(*tokens, fee))
             chain.send(address, INITIALIZE(scenario.sqrt_price_x96))
             if random.random() < 0.3:
                 chain.send(address, SET_FEE_PROTOCOL(random.randrange(4, 11), 0))
-            yield _filled(chain, scenario, address, (token0, token1), (fee, spacing))
+            yield _filled(chain, scenario, address, tokens, (fee, spacing))
 
 
-def _pancake_pools(chain: Chain, random: Random) -> Iterator[Deployed]:
+def _pancake_pools(chain: Chain, random: Random, pairs: Sequence[tuple[str, str]]) -> Iterator[Deployed]:
     """The package has no bytecode of Pancake's pool deployer: its pool asks our maker for its parameters."""
     code = chain.code("@pancakeswap/v3-core/artifacts/contracts/PancakeV3Pool.sol/PancakeV3Pool.json")
     maker = "0x" + "ca" * 20
     for fee, spacing in PANCAKE_TIERS:
-        for scenario in scenarios(random, spacing, _most(spacing)):
-            token0, token1 = chain.tokens(2)
-            words = [int(SENDER, 16), int(token0, 16), int(token1, 16), fee, spacing]
+        for scenario, tokens in zip(scenarios(random, spacing, _most(spacing)), pairs, strict=False):
+            words = [int(SENDER, 16), *(int(token, 16) for token in tokens), fee, spacing]
             rpc_call(chain.web3, "anvil_setCode", maker, "0x" + pool_maker_code(words).hex())
             (made,) = chain.call([Sub(maker, code)])
             address = "0x" + made.data[-20:].hex()
             chain.send(maker, code)
             chain.send(address, INITIALIZE(scenario.sqrt_price_x96))
-            yield _filled(chain, scenario, address, (token0, token1), (fee, spacing))
+            yield _filled(chain, scenario, address, tokens, (fee, spacing))
 
 
 def _filled(
