@@ -1,10 +1,11 @@
 """The best trade of a cycle, beside the peers: whose profit is higher, and who is faster.
 
-    python -m optimal --count 2000        profits and times for 2,000 cycles of each kind, from engine/benchmarks
+    python -m optimal --count 2000        2,000 cycles of each kind and length, from engine/benchmarks
 
-All solve the same random cycles (`peers.generate`). A peer's answer is its amount in; what that earns is worked
-out with the contracts' exact integers, for it and for us. Our time is that of a batch, sizing and exact search
-together, divided by its cycles; a peer's that of its fastest entry point, the best of some rounds.
+All solve the same random cycles (`peers.generate`). A peer's answer is its amount in; what that earns is
+worked out with the contracts' exact integers, for it and for us. Profits are those of our thorough search,
+which what is emitted gets; times are those of the fast one, which ranks a block's candidates: of a batch,
+sizing and exact search together, divided by its cycles. A peer's time is that of its fastest entry point.
 """
 
 from __future__ import annotations
@@ -172,8 +173,8 @@ def main() -> int:
                 worse += len(one.below)
                 gain = sum(profit > 0 for profit in one.ours)
                 print(
-                    f"{kind:9} {hops} hops, degenbot {one.peer:8}: {len(one.ours)} cycles, {gain} gain; we earn more in "
-                    f"{one.above}, less in {len(one.below)}; {one.our_seconds * 1e6:.2f} us against "
+                    f"{kind:9} {hops} hops, degenbot {one.peer:8}: {len(one.ours)} cycles, {gain} gain; we earn "
+                    f"more in {one.above}, less in {len(one.below)}; {one.our_seconds * 1e6:.2f} us against "
                     f"{one.their_seconds * 1e6:.1f}: {one.their_seconds / one.our_seconds:.1f} times faster"
                 )
                 for n in one.below[:5]:

@@ -1,10 +1,10 @@
 """Which touched legs can be part of a gain at all: bounds that spare the screen most of its cycles.
 
-A pool in the middle of the market is in hundreds of thousands of cycles, and after most blocks none of them
-gains. For each base token the best log rate of any walk of exactly n hops, out to a token and back from it, is
-worked out over the edges that cycles use: as many steps as edges, however many cycles there are. A cycle of
-at most `hops` hops through edge e from u to v can't rate more than the best walk out to u, e, and the best walk
-back from v together. Only legs for which that is above 0 are screened, cycle by cycle.
+A pool in the middle of the market is in hundreds of thousands of cycles, and after most blocks none of
+them gains. For each base token the best log rate of any walk of exactly n hops, out to a token and back
+from it, is worked out over the edges that cycles use: as many steps as edges, however many cycles there
+are. A cycle of at most `hops` hops through edge e from u to v can't rate more than the best walk out to u,
+e, and the best walk back from v together. Only legs for which that is above 0 are screened, cycle by cycle.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import numpy as np
 from mev_engine.amm.registry import FAMILIES
 from mev_engine.amm.uniswap_v2 import V2Pair
 from mev_engine.detect import kernels, settle, walk
-from mev_engine.detect.exact import FAST, Hop, best_amounts
-from mev_engine.detect.reach import Reach
+from mev_engine.detect.exact import FAST, THOROUGH, Effort, Hop, best_amounts
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
+from mev_engine.detect.reach import Reach
 from mev_engine.market.delta import BlockRef
 from mev_engine.market.market import Market
 from mev_engine.market.tables import LoopTable
@@ -88,11 +88,29 @@ class _SizedHits:
     worth: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An opportunity, and where it came from. Sorts best first."""
+
+    opportunity: Opportunity
+    table: LoopTable
+    hit: int
+    start: float
+
+    def __lt__(self, other: _Candidate) -> bool:
+        mine, theirs = self.opportunity, other.opportunity
+        return (-mine.net_profit, mine.id) < (-theirs.net_profit, theirs.id)
+
+
 class Scanner:
     """Finds opportunities in a market. Keeps no state between blocks but its scratch memory."""
 
-    def __init__(self, market: Market, *, chain_id: int, gas: GasModel, min_profit: int) -> None:
-        """`min_profit`: wei of the native coin after gas; only what is above it is emitted."""
+    def __init__(
+        self, market: Market, *, chain_id: int, gas: GasModel, min_profit: int, refined: int = 16
+    ) -> None:
+        """`min_profit`: wei of the native coin after gas; only what is above it is emitted. `refined`: how
+        many of a block's best are searched once more, with all effort (`exact.THOROUGH`)."""
+        self.refined = refined
         self.market = market
         self.chain_id = chain_id
         self.gas = gas
@@ -157,9 +175,10 @@ class Scanner:
         ]
         worth = np.concatenate([s.worth for s in sized])  # upper bound of net profit over the floor, wei
         least = _least_worth(worth, unprofitable)
-        found = [o for s in sized for o in self._settle(block, s, least, prices)]
-        found.sort(key=lambda o: (-o.net_profit, o.id))
-        ranked = [replace(o, rank=i) for i, o in enumerate(found, start=1)]
+        found = sorted(c for s in sized for c in self._settle(block, s, least, prices))
+        first = found[: self.refined]
+        found[: len(first)] = [self._refined(candidate, prices) for candidate in first]
+        ranked = [replace(c.opportunity, rank=i) for i, c in enumerate(sorted(found), start=1)]
         profitable = sum(o.net_profit > self.min_profit for o in ranked)
         return ScanResult(
             opportunities=tuple(mark_conflicts(ranked[:profitable])),
@@ -216,32 +235,46 @@ class Scanner:
 
     def _settle(
         self, block: BlockRef, sized: _SizedHits, least: float, prices: dict[str, _Price | None]
-    ) -> list[Opportunity]:
+    ) -> list[_Candidate]:
         """The exact optimum of every hit that may be worth `least` or more."""
         chosen = np.flatnonzero(sized.worth >= least)
-        if not len(chosen):
-            return []
         hits, start = sized.hits[chosen], sized.amount[chosen]
-        table, book = sized.table, self.market.book
+        found = []
+        for hit, at, amounts in zip(hits, start, self._best(sized.table, hits, start, FAST), strict=True):
+            if amounts is not None:
+                edges = _edges(sized.table, int(hit))
+                opportunity = self._opportunity(block, edges, amounts, prices)
+                found.append(_Candidate(opportunity, sized.table, int(hit), float(at)))
+        return found
+
+    def _refined(self, candidate: _Candidate, prices: dict[str, _Price | None]) -> _Candidate:
+        """The same with all effort: what is emitted is the best that the search can find."""
+        one, table = candidate.opportunity, candidate.table
+        hits, start = np.array([candidate.hit], np.int32), np.array([candidate.start])
+        (amounts,) = self._best(table, hits, start, THOROUGH)
+        if amounts is None or amounts[-1] - amounts[0] <= one.gross_profit:
+            return candidate
+        better = self._opportunity(one.block, _edges(table, candidate.hit), amounts, prices)
+        return replace(candidate, opportunity=better)
+
+    def _best(
+        self, table: LoopTable, hits: IndexArray, start: FloatArray, effort: Effort
+    ) -> list[tuple[int, ...] | None]:
+        """Input and outputs of the best trade of each hit; None where nothing gains."""
+        book = self.market.book
         words = np.zeros((len(hits), table.hops + 1, 4), np.uint64)
         outcome = np.empty(len(hits), np.int8)
         settle.settle(
-            hits, table.edges, start, *FAST, *self._book_arrays(), book.words_at, book.words, words, outcome
+            hits, table.edges, start, *effort, *self._book_arrays(), book.words_at, book.words, words, outcome
         )
-        found = []
+        result: list[tuple[int, ...] | None] = [None] * len(hits)
         for n in np.flatnonzero(outcome != settle.NOTHING):
-            edges = table.edges[hits[n] >> 1].tolist()
-            if hits[n] & 1:
-                edges = [edge ^ 1 for edge in reversed(edges)]
             if outcome[n] == settle.FOUND:
-                amounts = [integer(limbs) for limbs in words[n].tolist()]
+                result[n] = tuple(integer(limbs) for limbs in words[n].tolist())
             else:
-                best = best_amounts(self._hops(edges), float(start[n]), FAST)
-                if best is None:
-                    continue
-                amounts = list(best.amounts)
-            found.append(self._opportunity(block, edges, tuple(amounts), prices))
-        return found
+                best = best_amounts(self._hops(_edges(table, int(hits[n]))), float(start[n]), effort)
+                result[n] = None if best is None else best.amounts
+        return result
 
     def _native_values(self, prices: dict[str, _Price | None]) -> FloatArray:
         """Native wei for one raw unit by token number; 0 where there is no price."""
@@ -291,6 +324,12 @@ class Scanner:
             rank=0,
             conflicts_with=None,
         )
+
+
+def _edges(table: LoopTable, hit: int) -> list[int]:
+    """The edges of a hit in the order of the trade."""
+    edges: list[int] = table.edges[hit >> 1].tolist()
+    return [edge ^ 1 for edge in reversed(edges)] if hit & 1 else edges
 
 
 def _least_worth(worth: FloatArray, unprofitable: int) -> float:

@@ -156,8 +156,8 @@ def best_trade(
 
 
 @kernel(
-    "void(int32[::1], int32[:, ::1], float64[::1], int64, float64, int32[::1], int32[::1], int32[::1], int32[::1], "
-    "int64[::1], float64[::1], int64[::1], uint64[::1], uint64[:, :, ::1], int8[::1])"
+    "void(int32[::1], int32[:, ::1], float64[::1], int64, float64, int32[::1], int32[::1], int32[::1], "
+    "int32[::1], int64[::1], float64[::1], int64[::1], uint64[::1], uint64[:, :, ::1], int8[::1])"
 )
 def settle(
     hits: IndexArray,
@@ -191,7 +191,8 @@ def settle(
         if outcome[n] == ELSEWHERE:
             continue
         x = best_trade(
-            edges, start[n], samples, tolerance, leg_pool, leg_i, leg_j, code, params_at, params, words_at, words
+            edges, start[n], samples, tolerance, leg_pool, leg_i, leg_j, code, params_at, params, words_at,
+            words,
         )  # fmt: skip
         if x == 0:
             continue
