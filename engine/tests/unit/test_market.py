@@ -106,7 +106,7 @@ def test_build_refuses_what_it_cannot_use() -> None:
         (f"{address(88)} is not among", tokens, pools, [address(88)], 4),
         ("names a token twice", tokens, pools, [b, b], 4),
         ("base_tokens is empty", tokens, pools, [], 4),
-        ("max_hops is 5", tokens, pools, [a], 5),
+        ("max_hops is 6", tokens, pools, [a], 6),
         (f"{pools[0].address} is listed twice", tokens, [*pools, pools[0]], [a], 4),
         (f"{a}.*is listed twice", [*tokens, tokens[0]], pools, [a], 4),
         ("0xf: token1 0xnew", tokens, [*pools, pair_spec("0xf", a, "0xnew", 1, 1)], [a], 4),

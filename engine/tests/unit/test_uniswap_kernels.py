@@ -54,7 +54,8 @@ def concentrated(draw: st.DrawFn, kind: type[V3Pool] | type[V4Pool]) -> Any:
         ticks[lower * spacing] = ticks.get(lower * spacing, 0) + liquidity
         ticks[upper * spacing] = ticks.get(upper * spacing, 0) - liquidity
     low, high = (sqrt_price_at_tick(max(-MAX_TICK, min(MAX_TICK - 1, t * spacing))) for t in (-bound, bound))
-    if spans and draw(st.booleans()):
+    inside: bool = draw(st.booleans())
+    if spans and inside:
         low, high = (sqrt_price_at_tick(t) for t in spans[0][:2])
     price = draw(st.integers(low, max(low, high - 1)))
     tick = tick_at_sqrt_price(price)
@@ -68,7 +69,7 @@ def concentrated(draw: st.DrawFn, kind: type[V3Pool] | type[V4Pool]) -> Any:
     )
 
 
-def fee_fields(kind: type) -> st.SearchStrategy[dict[str, int]]:
+def fee_fields(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     fees = st.sampled_from([0, 100, 3000, 999_999])
     if kind is V3Pool:
         return st.builds(lambda fee: {"fee_pips": fee}, fees)
@@ -203,14 +204,15 @@ def test_events_move_a_pool_as_the_swaps_do(rows: list[dict[str, Any]]) -> None:
     def word(value: int) -> bytes:
         return (value % 2**256).to_bytes(32, "big")
 
-    for kind, family in ((V3Pool, uniswap_v3), (V4Pool, uniswap_v4)):
+    cases: list[tuple[Any, Any]] = [(V3Pool, uniswap_v3), (V4Pool, uniswap_v4)]
+    for kind, family in cases:
         pool = real_pool(rows[0], kind)
-        after = pool.after(family.exact_in(pool, 10**13, zero_for_one=True))  # type: ignore[attr-defined]
-        names = {topic: apply.__name__ for topic, apply in family.FAMILY.events.items()}  # type: ignore[attr-defined]
+        after = pool.after(family.exact_in(pool, 10**13, zero_for_one=True))
+        names = {topic: apply.__name__ for topic, apply in family.FAMILY.events.items()}
         swap = next(topic for topic, name in names.items() if name == "_swap_event")
         state = after.sqrt_price_x96, after.liquidity, after.tick
         data = b"".join(map(word, (1, -1, *state, 0)))
-        apply = family.FAMILY.events[swap]  # type: ignore[attr-defined]
+        apply = family.FAMILY.events[swap]
         assert apply(pool, ([swap], data)) == after
         missed = b"".join(map(word, (1, -1, state[0], state[1] + 1, state[2], 0)))
         with pytest.raises(UnknownStateError, match="read the pool anew"):

@@ -14,9 +14,9 @@ from mev_engine.amm.uniswap_v2 import V2Pair
 from mev_engine.detect import kernels, settle, walk
 from mev_engine.detect.exact import Hop, best_amounts
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
-from mev_engine.market.cycles import LoopTable
 from mev_engine.market.delta import BlockRef
 from mev_engine.market.market import Market
+from mev_engine.market.tables import LoopTable
 from mev_engine.types import FloatArray, IndexArray, OffsetArray
 from mev_engine.wide import integer
 
@@ -112,7 +112,7 @@ class Scanner:
         legs, log_rate = self.market.book.legs_of(touched), self.market.book.log_rate
         found = [
             kernels.screen_touched(
-                legs, t.pool_offsets, t.pool_loops, t.edges, log_rate, stamp, self._generation
+                legs, t.leg_offsets, t.leg_loops, t.edges, log_rate, stamp, self._generation
             )
             for t, stamp in zip(self._index.tables, self._stamps, strict=True)
         ]
@@ -129,9 +129,12 @@ class Scanner:
 
     def _fit(self) -> None:
         """Scratch memory and price sources for the market's present index."""
+        kept = {id(t): stamp for t, stamp in zip(self._index.tables, self._stamps, strict=False)}
         self._index = self.market.cycles
-        self._stamps = [np.zeros(len(t.edges), dtype=np.int32) for t in self._index.tables]
-        self._generation = 0
+        self._stamps = [
+            kept[id(t)] if id(t) in kept else np.zeros(len(t.edges), dtype=np.int32)
+            for t in self._index.tables
+        ]
         self._native_edges = {base: self.market.native_edges(base) for base in self.market.base_tokens}
 
     def _finish(

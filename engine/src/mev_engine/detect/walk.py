@@ -91,23 +91,15 @@ def size_others(
     amount: FloatArray,
     bound: FloatArray,
 ) -> None:
-    """`size_hits` for the hits with a pool that is no constant product; leaves the others as they are.
-
-    A cycle that meets one pool twice gets the bound -inf: its second hop would meet a changed state.
-    """
+    """`size_hits` for the hits with a pool that is no constant product; leaves the others as they are."""
     hops = loops.shape[1]
     edges = np.empty(hops, np.int32)
     for n in range(hits.size):
         orient(loops, hits[n], edges)
-        constant_product, twice = True, False
+        constant_product = True
         for k in range(hops):
-            p = leg_pool[edges[k] >> 1]
-            constant_product &= code[p] == 1
-            for m in range(k):
-                twice |= leg_pool[edges[m] >> 1] == p
-        if twice:
-            bound[n] = -np.inf
-        elif not constant_product:
+            constant_product &= code[leg_pool[edges[k] >> 1]] == 1
+        if not constant_product:
             x, y = best_input(edges, leg_pool, leg_i, leg_j, code, params_at, params)
             amount[n], bound[n] = x, y - x + _ERROR * y
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,9 @@ from mev_engine.amm import registry
 from mev_engine.market import cycles
 from mev_engine.market.book import Book
 from mev_engine.market.delta import BlockDelta, PoolLog, PoolSpec, ReserveUpdate, StateUpdate, TokenSpec
-from mev_engine.types import IndexArray
+from mev_engine.market.depth import leg_depths
+from mev_engine.market.pruning import FIVE_HOPS, Pruning
+from mev_engine.types import FloatArray, IndexArray
 
 
 class Market:
@@ -30,7 +32,7 @@ class Market:
         self.excluded: dict[str, str] = {}  # pools left out, with the reason
         self.book = Book()
         self.edge_token: IndexArray = np.empty(0, dtype=np.int32)  # token that the edge pays in
-        self.cycles = cycles.CycleIndex(())
+        self.cycles = cycles.EMPTY
 
     @classmethod
     def build(
@@ -41,20 +43,28 @@ class Market:
         base_tokens: Sequence[str],
         wrapped_native: str,
         max_hops: int = 4,
+        pruning: Mapping[int, Pruning] = FIVE_HOPS,
     ) -> Market:
-        """A market from scratch. `base_tokens`: where cycles start and end, best first.
+        """A market from scratch. `base_tokens`: where cycles start and end, best first. `pruning`: which
+        legs loops of so many hops leave out; those of up to 4 are complete unless it says otherwise.
 
         Every base token needs a pool with `wrapped_native`, through which profits are compared
         with gas. ValueError, naming what and how to mend it, on anything inconsistent.
         """
-        if not 2 <= max_hops <= 4:
-            raise ValueError(f"max_hops is {max_hops!r}: must be 2, 3 or 4")
         market = cls(tuple(base_tokens), wrapped_native, max_hops)
         new_tokens, new_pools = list(tokens), list(pools)
         market._check_additions(new_tokens, new_pools)
         market._add(new_tokens, market._fit(new_tokens, new_pools))
         market._check_base_tokens()
-        market._index()
+        market.cycles = cycles.build(
+            market.edge_token,
+            market.n_tokens,
+            [market.token_index[token] for token in market.base_tokens],
+            max_hops,
+            leg_pool=market.book.leg_pool,
+            depth=market.depth(),
+            pruning=pruning,
+        )
         return market
 
     @property
@@ -69,6 +79,11 @@ class Market:
     def n_cycles(self) -> int:
         """Directed cycles in the index."""
         return self.cycles.n_cycles
+
+    def depth(self) -> FloatArray:
+        """Native wei of each leg (float64), see `market.depth`."""
+        native = self.token_index[self.wrapped_native]
+        return leg_depths(self.edge_token, self.book.slope, self.book.curve, self.n_tokens, native)
 
     def state(self, address: str) -> Any:
         """The present state of a pool; KeyError if it is unknown."""
@@ -100,7 +115,13 @@ class Market:
         result = np.array(sorted({*states, *range(first_new, self.n_pools)}), dtype=np.int32)
         self.book.refresh(result)
         if new_pools:
-            self._index()
+            first_leg = int(self.book.first_leg[first_new])
+            self.cycles = self.cycles.add(
+                self.edge_token[2 * first_leg :],
+                self.n_tokens,
+                leg_pool=self.book.leg_pool[first_leg:],
+                depth=self.depth()[first_leg:],
+            )
         return result
 
     def _after(self, delta: BlockDelta) -> dict[int, Any]:
@@ -201,10 +222,6 @@ class Market:
             for side in (book.leg_i[k], book.leg_j[k])
         ]
         self.edge_token = np.concatenate([self.edge_token, np.array(ends, dtype=np.int32)])
-
-    def _index(self) -> None:
-        bases = [self.token_index[token] for token in self.base_tokens]
-        self.cycles = cycles.build(self.edge_token, self.n_tokens, bases, self.max_hops)
 
 
 def _changed(state: Any, change: ReserveUpdate | StateUpdate | PoolLog) -> Any:
