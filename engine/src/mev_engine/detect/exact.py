@@ -88,7 +88,10 @@ def best_amounts(hops: Sequence[Hop], start: float) -> Sized | None:
             if amount < 1 or rest <= 0.0:
                 break
             h = off / rest
-            profit = whole_y - start + whole_slope * h / (1.0 + whole_curve * h) - h
+            bend = 1.0 + whole_curve * h
+            if bend <= 0.0:  # less than no input
+                break
+            profit = whole_y - start + whole_slope * h / bend - h
             if n >= MIN_STEPS and profit <= max(best_profit + 1.0, best_profit * (1.0 + WORTH_ANOTHER)):
                 break
             out = _through(hops[position:], amount)

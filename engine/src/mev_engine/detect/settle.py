@@ -107,7 +107,10 @@ def best_trade(
             if rest <= 0.0:
                 break
             h = off / rest
-            profit = whole_y - start + whole_slope * h / (1.0 + whole_curve * h) - h
+            bend = 1.0 + whole_curve * h
+            if bend <= 0.0:  # less than no input
+                break
+            profit = whole_y - start + whole_slope * h / bend - h
             least = to_float(best_profit)
             if n >= MIN_STEPS and profit <= max(least + 1.0, least * (1.0 + WORTH_ANOTHER)):
                 break
