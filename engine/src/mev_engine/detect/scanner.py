@@ -11,9 +11,10 @@ import numpy as np
 
 from mev_engine.amm.uniswap_v2 import V2Pair
 from mev_engine.detect import kernels, settle, walk
-from mev_engine.detect.exact import Hop, best_amounts
+from mev_engine.detect.exact import FAST, Hop, best_amounts
 from mev_engine.detect.gas import GasModel
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
+from mev_engine.detect.reach import Reach
 from mev_engine.market.delta import BlockRef
 from mev_engine.market.market import Market
 from mev_engine.market.tables import LoopTable
@@ -23,7 +24,9 @@ from mev_engine.wide import integer
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """`opportunities`: net profit above the floor, best first. `cycles_screened` counts both
+    """`opportunities`: net profit above the floor, best first. `cycles_touched` counts the cycles through
+    touched pools (one through several of them each time), `cycles_screened` those of them tested one by one,
+    as their legs may gain (`detect.reach`), both counting both
     directions of a loop, `cycles_passed` those that gain at the margin. `seconds`: wall time.
 
     When asked for, `unprofitable` has those that gain before gas and fall short of the floor after
@@ -38,6 +41,7 @@ class ScanResult:
     unprofitable: tuple[Opportunity, ...] = ()
     unsettled: int = 0
     unpriced: tuple[str, ...] = ()
+    cycles_touched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,10 @@ class Scanner:
         if self._index is not self.market.cycles:
             self._fit()
         self._generation += 1
-        legs, log_rate = self.market.book.legs_of(touched), self.market.book.log_rate
+        log_rate = self.market.book.log_rate
+        legs = self.market.book.legs_of(touched)
+        there = sum(int((t.leg_offsets[legs + 1] - t.leg_offsets[legs]).sum()) for t in self._index.tables)
+        legs = self._reach.promising(legs, log_rate)
         found = [
             kernels.screen_touched(
                 legs, t.leg_offsets, t.leg_loops, t.edges, log_rate, stamp, self._generation
@@ -92,7 +99,8 @@ class Scanner:
             for t, stamp in zip(self._index.tables, self._stamps, strict=True)
         ]
         screened = 2 * sum(count for count, _ in found)
-        return self._finish(block, screened, [hits for _, hits in found], unprofitable, started)
+        result = self._finish(block, screened, [hits for _, hits in found], unprofitable, started)
+        return replace(result, cycles_touched=2 * there)
 
     def scan_all(self, block: BlockRef, *, unprofitable: int = 0) -> ScanResult:
         """Opportunities among all cycles; `unprofitable` as for `scan`."""
@@ -110,6 +118,8 @@ class Scanner:
             kept[id(t)] if id(t) in kept else np.zeros(len(t.edges), dtype=np.int32)
             for t in self._index.tables
         ]
+        bases = [self.market.token_index[base] for base in self.market.base_tokens]
+        self._reach = Reach.of(self._index, self.market.edge_token, bases)
         self._native_edges = {base: self.market.native_edges(base) for base in self.market.base_tokens}
 
     def _finish(
@@ -191,7 +201,7 @@ class Scanner:
         words = np.zeros((len(hits), table.hops + 1, 4), np.uint64)
         outcome = np.empty(len(hits), np.int8)
         settle.settle(
-            hits, table.edges, start, *self._book_arrays(), book.words_at, book.words, words, outcome
+            hits, table.edges, start, *FAST, *self._book_arrays(), book.words_at, book.words, words, outcome
         )
         found = []
         for n in np.flatnonzero(outcome != settle.NOTHING):
@@ -201,7 +211,7 @@ class Scanner:
             if outcome[n] == settle.FOUND:
                 amounts = [integer(limbs) for limbs in words[n].tolist()]
             else:
-                best = best_amounts(self._hops(edges), float(start[n]))
+                best = best_amounts(self._hops(edges), float(start[n]), FAST)
                 if best is None:
                     continue
                 amounts = list(best.amounts)
