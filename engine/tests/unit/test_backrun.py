@@ -78,7 +78,7 @@ def changes(draw: st.DrawFn, market: Market) -> list[StateUpdate]:
 @given(st.data(), st.integers(0, 3), st.booleans())
 def test_the_live_state_is_untouched_to_the_bit(data: st.DataObject, seed: int, fails: bool) -> None:
     # fails if a record that moved or grew, an edge's answer, or the heaps' end is not put back, with or
-    # without an error in the scan; and if the scan is not that of a market with the states after. About 5 s.
+    # without an error in the scan; and if the scan is not that of a market with the states after. About 2 s.
     market = mixed_market(seed)
     delta = BlockDelta(BLOCK, tuple(data.draw(changes(market))))
     scanner, before = scanner_of(market), picture(market.book)

@@ -238,7 +238,7 @@ def test_every_label_is_found_or_its_reason_is_shown(data_dir: Path) -> None:
 
 
 def test_arbitrages_that_the_traces_show_are_found(data_dir: Path) -> None:
-    # fails as above, for every transaction whose V2 and V3 swaps formed one cycle that gained; about 10 s
+    # fails as above, for every transaction whose V2 and V3 swaps formed one cycle that gained; 10 to 20 s
     rows, seen = [], set()
     for number in BLOCKS:
         block = block_of(data_dir, number)
