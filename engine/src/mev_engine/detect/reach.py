@@ -48,7 +48,7 @@ class Reach:
         legs = np.flatnonzero(used)
         edges = np.sort(np.concatenate([2 * legs, 2 * legs + 1])).astype(np.int32)
         tokens, tail = np.unique(edge_token[edges], return_inverse=True)
-        number = np.full(int(edge_token.max(initial=-1)) + 1, -1, np.int32)
+        number = np.full(max(int(edge_token.max(initial=-1)), *bases, 0) + 1, -1, np.int32)
         number[tokens] = np.arange(len(tokens))
         ends = np.where(used.repeat(2), number[edge_token], -1).astype(np.int32)
         starts = [number[base] for base in bases if number[base] >= 0]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mev_engine.amm.registry import FAMILIES
 from mev_engine.amm.uniswap_v2 import V2Pair
 from mev_engine.detect import kernels, settle, walk
 from mev_engine.detect.exact import FAST, THOROUGH, Effort, Hop, best_amounts
+from mev_engine.detect.gas import GasModel
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
 from mev_engine.detect.reach import Reach
 from mev_engine.market.delta import BlockRef
@@ -20,31 +20,6 @@ from mev_engine.market.market import Market
 from mev_engine.market.tables import LoopTable
 from mev_engine.types import FloatArray, IndexArray, OffsetArray
 from mev_engine.wide import integer
-
-
-@dataclass(frozen=True, slots=True)
-class GasModel:
-    """Cost of executing a cycle: `per_cycle` and for each hop `per_hop` gas units, or what `by_family` has
-    for the pool's family, at base fee plus `priority_fee` (wei a unit).
-
-    The base fee is the scanned block's. A transaction can be in the next one at the earliest, whose
-    base fee differs by up to 1/8 either way (EIP-1559): so may the cost, and a result near the floor
-    may not hold."""
-
-    per_cycle: int = 60_000
-    per_hop: int = 75_000
-    priority_fee: int = 10**9
-    by_family: Mapping[str, int] = field(default_factory=dict)
-
-    def by_code(self) -> OffsetArray:
-        """Gas units of a hop by the family's code (int64)."""
-        units = np.full(max(family.code for family in FAMILIES.values()) + 1, self.per_hop, np.int64)
-        for name, gas in self.by_family.items():
-            units[FAMILIES[name].code] = gas
-        return units
-
-    def price(self, block: BlockRef) -> int:
-        return block.base_fee + self.priority_fee
 
 
 @dataclass(frozen=True, slots=True)

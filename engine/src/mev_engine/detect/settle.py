@@ -65,6 +65,15 @@ def _backward(
 
 
 @helper
+def sample(n: int, reach: float, best: int) -> int:
+    """`exact.sample`, which see."""
+    if n % 3 == 2:
+        return best + ((n // 3) % 16 + 1) * (1 if n & 1 else -1)
+    u = 2.0 * (n * GOLDEN % 1.0) - 1.0
+    return int(u * reach) if n % 3 else int(u * u * u * reach)
+
+
+@helper
 def _try(
     edges: Any,
     position: int,
@@ -125,11 +134,15 @@ def best_trade(
     gain = math.sqrt(whole_slope) - 1.0
     top = whole_y - start + gain * gain / curve
     centre = from_float(max(y + slope * gain / curve, 1.0))
+    best_off = 0
     for n in range(2 * NEAR + 1):
         off = (n + 1) >> 1 if n & 1 else -(n >> 1)
+        before = best_profit
         best_x, best_profit = _try(
             edges, position, centre, off, best_x, best_profit, leg_pool, leg_i, leg_j, code, words_at, words
         )  # fmt: skip
+        if best_profit != before:
+            best_off = off
     for n in range(samples):
         gap = top - to_float(best_profit)
         if gap <= max(1.0, tolerance * to_float(best_profit)):
@@ -137,12 +150,15 @@ def best_trade(
         reach = min(slope * math.sqrt(gap / curve), MOST_REACH)
         few = 2.0 * (reach - NEAR) < samples - n
         for m in range(NEAR + 1, int(reach) + 1 if few else NEAR + 2):
-            for side in range(2):
-                off = m if few else int((2.0 * ((2 * n + side + 1) * GOLDEN % 1.0) - 1.0) * reach)
+            for side in range(2 if few else 1):
+                off = (-m if side else m) if few else sample(n, reach, best_off)
+                before = best_profit
                 best_x, best_profit = _try(
-                    edges, position, centre, -off if few and side else off, best_x, best_profit,
+                    edges, position, centre, off, best_x, best_profit,
                     leg_pool, leg_i, leg_j, code, words_at, words,
                 )  # fmt: skip
+                if best_profit != before:
+                    best_off = off
         if few:
             break
     # beyond the position, too, some of the amount may buy nothing

@@ -134,6 +134,17 @@ class Chain:
         """A transaction of its own, which must succeed."""
         self._send({"to": to, "data": "0x" + data.hex()})
 
+    def gas(self, to: str, data: bytes) -> int:
+        """Gas units that such a transaction used."""
+        return int(self._send({"to": to, "data": "0x" + data.hex()})["gasUsed"], 16)
+
+    def bundle_gas(self, subs: Iterable[Sub]) -> int:
+        """Gas units of one transaction of the multicall contract with these calls, which must succeed."""
+        subs = list(subs)
+        for sub, result in zip(subs, self.call(subs), strict=True):
+            assert result.success, (sub.to, sub.data.hex(), result.revert({}))
+        return self.gas(self.multicall, _bundle(subs))
+
     def _send(self, transaction: dict[str, str]) -> Any:
         transaction |= {"from": SENDER, "gas": hex(GAS)}
         sent = rpc_call(self.web3, "eth_sendTransaction", transaction)
@@ -144,10 +155,7 @@ class Chain:
 
     def transact(self, subs: Iterable[Sub]) -> None:
         """The calls, each of which must succeed, in one transaction of the multicall contract."""
-        subs = list(subs)
-        for sub, result in zip(subs, self.call(subs), strict=True):
-            assert result.success, (sub.to, sub.data.hex(), result.revert({}))
-        self.send(self.multicall, _bundle(subs))
+        self.bundle_gas(subs)
 
     def call(
         self, subs: Iterable[Sub], overrides: dict[str, dict[str, dict[str, str]]] | None = None
