@@ -14,7 +14,7 @@ from mev_engine.amm.errors import SwapRevertedError, UnknownStateError
 from mev_engine.amm.solidly import SolidlyPool, SolidlyVariant
 from mev_engine.amm.solidly_pair import StablePair, VolatilePair
 
-from unit.probe import quoter, reference, responder, slope_and_bend
+from .probe import quoter, reference, responder, slope_and_bend
 
 VELODROME, CAMELOT = SolidlyVariant.VELODROME_V2, SolidlyVariant.CAMELOT
 UNIT = 10**18

@@ -18,7 +18,7 @@ from mev_engine.amm.solidly import SolidlyPool, SolidlyVariant
 from mev_engine.amm.solidly_pair import VolatilePair
 from mev_engine.jit import helper
 from mev_engine.types import FloatArray, WordArray
-from mev_engine.wide import div64, load, low64, u256
+from mev_engine.wide import div64, load, u256
 from mev_engine.wide import mul_div as scale
 
 _CAMELOT_MOST = 2**112 - 1
@@ -79,7 +79,7 @@ def _pays(words: WordArray, at: int, i: int, j: int, x: Any, y: Any) -> Any:
 def _fee(words: WordArray, at: int, i: int, x: Any) -> Any:
     """`(fee on x, ok)`."""
     product, fits = checked.mul(x, load(words, at + 8 + 4 * i))
-    return div64(product, low64(load(words, at + 16)))[0], fits  # fee_den is 1 to 1e18
+    return div64(product, words[at + 16])[0], fits  # fee_den is 1 to 1e18
 
 
 @helper

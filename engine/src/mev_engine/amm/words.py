@@ -77,3 +77,11 @@ def mul_one(a: Any, b: Any) -> Any:
     product, fits = mul(a, b)
     quotient, _rest = div64(product, np.uint64(10**18))
     return quotient, fits
+
+
+@helper
+def mul_one_up(a: Any, b: Any) -> Any:
+    """As `mul_one`, rounded up."""
+    product, fits = mul(a, b)
+    quotient, rest = div64(product, np.uint64(10**18))
+    return (quotient if rest == 0 else quotient + 1), fits
