@@ -13,7 +13,7 @@ import numpy as np
 from mev_engine import wide
 from mev_engine.jit import helper
 from mev_engine.types import WordArray
-from mev_engine.wide import div, div64, div_rem, u256, u512
+from mev_engine.wide import div, div64, div128, div_rem, u256, u512
 
 _times: Any = wide.times  # mypy takes an intrinsic's typing context for an argument
 
@@ -48,7 +48,7 @@ def div_by(a: Any, b: Any) -> Any:
     """`(a // b, ok)` of U256; 0 and not ok where b is 0."""
     if b == 0:
         return u256(0), False
-    return div(a, b), True
+    return quotient(a, b), True
 
 
 @helper
@@ -57,7 +57,7 @@ def mul_div(a: Any, b: Any, c: Any) -> Any:
     product, fits = mul(a, b)
     if not fits or c == 0:
         return u256(0), False
-    return div(product, c), True
+    return quotient(product, c), True
 
 
 @helper
@@ -85,3 +85,11 @@ def mul_one_up(a: Any, b: Any) -> Any:
     product, fits = mul(a, b)
     quotient, rest = div64(product, np.uint64(10**18))
     return (quotient if rest == 0 else quotient + 1), fits
+
+
+@helper
+def quotient(n: Any, d: Any) -> Any:
+    """`n // d` of U256, d above 0; twice as fast where d and the quotient have 128 bits."""
+    if (d >> 128) == 0 and (n >> 128) < d:
+        return div128(n, d)[0]
+    return div(n, d)
