@@ -106,6 +106,11 @@ def _aggregate_fee(pool: Pool, log: Log) -> Pool:
     return replace(pool, aggregate_fee=data(log, "uint256")[0])
 
 
+def with_rate(pool: Pool, token: int, rate: int) -> Pool:
+    """The pool with another rate (18 decimals) of one token."""
+    return replace(pool, rates=tuple(rate if k == token else r for k, r in enumerate(pool.rates)))
+
+
 EVENTS: Mapping[str, Follow] = {
     topic("Swap(bytes32,address,address,uint256,uint256)"): _swap_v2,
     topic("PoolBalanceChanged(bytes32,address,address[],int256[],uint256[])"): _balances_changed,

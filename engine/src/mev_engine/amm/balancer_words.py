@@ -3,7 +3,7 @@
 What `balancer_vault.swap_given_in` does around a pool's formula, in two halves: `given` before it and
 `paid` after it. Each returns its value and whether the vault goes on.
 
-Words, four uint64 each: vault, swap_fee, whether the live balances fit, and six of the family's own; then
+Words, four uint64 each: vault, swap_fee, whether the live balances fit, and nine of the family's own; then
 for each token balance, scaling, rate, factor, factor with the rate rounded up, live balance and one of the
 family's own.
 """
@@ -25,13 +25,13 @@ OWN = 3
 """Position of the first of the family's own numbers, in U256."""
 BALANCE, SCALING, RATE, FACTOR, FACTOR_UP, LIVE, OF_TOKEN = range(7)
 """Fields of a token."""
-_OWN_NUMBERS, _TOKEN = 6, 7
+_OWN_NUMBERS, _TOKEN = 9, 7
 _HEAD = OWN + _OWN_NUMBERS
 _BITS_V2, _BITS_V3 = MAX_BALANCE[V2].bit_length(), MAX_BALANCE[V3].bit_length()
 
 
 def layout(pool: VaultPool, own: Sequence[int], of_token: Sequence[int]) -> WordArray:
-    """The words of a pool; `own` up to six numbers of the family, `of_token` one for each token."""
+    """The words of a pool; `own` up to nine numbers of the family, `of_token` one for each token."""
     count = len(pool.balances)
     factors = [(pool.factor(k), pool.scaling[k] * rate_up(pool.rates[k])) for k in range(count)]
     try:
