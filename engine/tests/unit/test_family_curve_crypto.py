@@ -150,9 +150,24 @@ def test_what_a_pool_cannot_take() -> None:
     assert most <= max(taken) * 1.02
     for dead in (replace(pool, balances=(0, *pool.balances[1:])), replace(pool, d=10**34)):
         assert RESPOND(params(dead), 0, 1, 1e12) == (0.0, 0.0, 0.0)
-    thin = replace(pool, balances=(pool.balances[0], pool.balances[1], pool.balances[2] // 1000))
+    thin = with_d(replace(pool, balances=(*pool.balances[:2], pool.balances[2] // 10**5)))
     assert RESPOND(params(thin), 0, 1, 1e12) == (0.0, 0.0, 0.0)
     assert reference(exact_in, thin, 0, 1, 10**12) is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(pool=pools(apart=10**6), bits=st.integers(0, 256), pair=coins)
+def test_any_amount_has_an_answer(pool: CurveCryptoPool, bits: int, pair: list[int]) -> None:
+    # fails on a NaN, an exception or a negative number
+    i, j = pair
+    RESPOND(params(pool), i, j, 2.0**bits)
+
+
+def test_another_pools_d_is_refused() -> None:
+    # fails if balances and D of two blocks pass for one state: every answer would be off by as much
+    pool = with_d(POOL)
+    with pytest.raises(ValueError, match=f"d is {pool.d * 2}: .*read both at one block"):
+        params(replace(pool, d=pool.d * 2))
 
 
 @pytest.mark.data

@@ -111,6 +111,8 @@ amounts = st.one_of(
 def test_the_kernel_is_the_contract_at_any_amount(pool: CurveStablePool, amount: int) -> None:
     # fails on a rounding, an overflow or a Newton step that the kernel treats otherwise than the contract
     assert QUOTE(words(pool), 0, 1, amount) == reference(exact_in, pool, 0, 1, amount)
+    LEAST(words(pool), 0, 1, amount)  # fails on a division by zero, as the next does, or on a NaN
+    RESPOND(params(pool), 0, 1, float(amount))
 
 
 @settings(max_examples=2000, deadline=None)

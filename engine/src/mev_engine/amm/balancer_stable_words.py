@@ -233,12 +233,15 @@ def _estimate(words: WordArray, at: int, i: int, j: int, y: Any) -> Any:
     g *= d
     for k in range(count):
         if k != bpt:
-            g *= d / (to_float(token(words, at, k, LIVE)) * n)
+            live = to_float(token(words, at, k, LIVE))
+            if live == 0.0:
+                return np.inf
+            g *= d / (live * n)
     output = to_float(y) * (to_float(token(words, at, j, FACTOR)) / ONE)
     a, b = to_float(token(words, at, i, LIVE)), to_float(token(words, at, j, LIVE))
     if not output < b:
         return np.inf
-    kept = 1.0 - to_float(load(words, at + 4)) / ONE
+    kept = to_float(u256(ONE) - load(words, at + 4)) / ONE
     return change_for(a, b, g, output) / (to_float(token(words, at, i, FACTOR)) / ONE) / kept
 
 
@@ -248,12 +251,12 @@ def _with_surge(words: WordArray, at: int, i: int, j: int, estimate: float) -> A
 
     From below, as the surge grows with the input: the first such input, inf where there is none.
     """
-    net = estimate * (1.0 - to_float(load(words, at + 4)) / ONE)
+    net = estimate * (to_float(u256(ONE) - load(words, at + 4)) / ONE)
     for _ in range(_SURGE_STEPS):
         fee, ok = _fee(words, at, i, j, from_float(estimate) + 1)
         if not ok or fee >= u256(ONE):
             return np.inf, 0.0
-        before, estimate = estimate, net / (1.0 - to_float(fee) / ONE)
+        before, estimate = estimate, net / (to_float(u256(ONE) - fee) / ONE)
         if estimate - before <= 1e-14 * estimate:
             break
     return estimate, max(estimate - before, 1e-14 * estimate)

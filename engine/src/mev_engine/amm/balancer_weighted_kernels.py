@@ -34,7 +34,7 @@ _MAX_RATIO = MAX_IN_RATIO / ONE
 def params(pool: WeightedPool) -> FloatArray:
     """The share of an input kept after the fee, then for each token its balance (raw), weight and largest
     input (raw)."""
-    kept = 1.0 - pool.swap_fee / ONE
+    kept = (ONE - pool.swap_fee) / ONE
     result = [kept]
     for balance, weight in zip(pool.balances, pool.weights, strict=True):
         most = min(_MAX_RATIO * balance / kept, float(MAX_BALANCE[pool.vault] - balance))
@@ -91,7 +91,7 @@ def _estimate(words: WordArray, at: int, i: int, j: int, y: Any) -> Any:
     """The real-valued input for y."""
     balance_in, balance_out = to_float(token(words, at, i, BALANCE)), to_float(token(words, at, j, BALANCE))
     exponent = to_float(token(words, at, j, OF_TOKEN)) / to_float(token(words, at, i, OF_TOKEN))
-    kept = 1.0 - to_float(load(words, at + 4)) / ONE
+    kept = to_float(u256(ONE) - load(words, at + 4)) / ONE
     share = min(to_float(y) / balance_out, 1.0 - 1e-16)
     return balance_in * math.expm1(-exponent * math.log1p(-share)) / kept
 

@@ -27,6 +27,7 @@ _NN = 27.0
 _LEAST, _MOST = 0.01, 100.0
 """Balances in units of D between which the contract's newton_y works."""
 _STEPS, _HALVINGS = 60, 50
+_D_IS_OFF = 1e-8
 _ROUNDING = 1e-12
 _ENOUGH = 1e-8  # a Newton step this short leaves its square
 _A_GAMMA2, _G, _K0, _SPARE, _BELOW, _MID_FEE, _FEE_SPAN, _FEE_GAMMA, _HEAD = range(9)
@@ -34,7 +35,8 @@ _A_GAMMA2, _G, _K0, _SPARE, _BELOW, _MID_FEE, _FEE_SPAN, _FEE_GAMMA, _HEAD = ran
 
 def params(pool: CurveCryptoPool) -> FloatArray:
     """Head: A*gamma^2, g = gamma + 1 - K0, K0, S - 1, 1 - K0, mid_fee, out_fee - mid_fee, fee_gamma.
-    For each coin: balance and 1 raw unit in units of D, raw units of a unit of D (0 where D is unusable).
+    For each coin: balance and 1 raw unit in units of D, raw units of a unit of D (0 where the
+    contract can't use D). ValueError where D is not that of the balances.
     """
     xp, d, gamma = normalised(pool, pool.balances), pool.d, pool.gamma / ONE
     usable = 10**17 <= d <= 10**33 and min(xp) > 0
@@ -42,12 +44,26 @@ def params(pool: CurveCryptoPool) -> FloatArray:
     below = (cube - product) / cube if usable else 0.0  # of integers: no digits are lost in the difference
     spare = (sum(xp) - d) / d if usable else 0.0
     a = pool.ann / pool.a_multiplier / _NN
+    if usable:
+        _check_d(pool, a * gamma * gamma / (gamma + below) ** 2, spare, below)
     fees = (pool.mid_fee / FEE_DENOMINATOR, (pool.out_fee - pool.mid_fee) / FEE_DENOMINATOR)
     head = [a * gamma * gamma, gamma + below, 1.0 - below, spare, below, *fees, pool.fee_gamma / ONE]
     for k, scale in enumerate((ONE, *pool.price_scale)):
         unit = pool.precisions[k] * scale / ONE / d if usable else 0.0
         head += [xp[k] / d if usable else 0.0, unit, 1.0 / unit if usable else 0.0]
     return np.array(head)
+
+
+def _check_d(pool: CurveCryptoPool, k: float, spare: float, below: float) -> None:
+    """ValueError where D isn't that of the balances: the invariant's value over its derivative by ln D."""
+    k *= 1.0 - below
+    rest = k * spare - below / _NN
+    steep = k * (1.0 + 2.0 * (1.0 - below) / (pool.gamma / ONE + below)) * 3.0 * abs(spare)
+    off = rest / (steep + k * (1.0 + spare) + (1.0 - below) / 9.0)
+    if not abs(off) <= _D_IS_OFF:
+        raise ValueError(
+            f"d is {pool.d}: the balances' is another, by a share of {off:.1e}; read both at one block"
+        )
 
 
 @helper
@@ -67,7 +83,7 @@ def _start(params: FloatArray, at: int, a: float, b: float, z: float, u: float, 
     for _ in range(2):
         t -= (t * (gamma + t) * (gamma + t) - target) / ((gamma + t) * (gamma + 3.0 * t))
     bent = (u * b - (params[at + _BELOW] - t) / (_NN * z)) / (a + u)
-    return max(min(straight, bent, (1.0 - _ROUNDING) * b), low)
+    return max(min(straight, bent), low)
 
 
 @helper
@@ -80,8 +96,8 @@ def _solve(params: FloatArray, at: int, a: float, b: float, z: float, u: float) 
     ag2, g0, k00, spare = params[at + _A_GAMMA2], params[at + _G], params[at + _K0], params[at + _SPARE]
     x, below = a + u, params[at + _BELOW]
     q = _NN * z * x
-    low, high = max((_NN * z * u * b - max(below, 0.0)) / q, 0.0), b
-    output = _start(params, at, a, b, z, u, low)
+    low, high = max((_NN * z * u * b - max(below, 0.0)) / q, 0.0), (1.0 - _ROUNDING) * b
+    output = min(_start(params, at, a, b, z, u, low), high)
     for _ in range(_STEPS):
         dp = z * (u * b - output * x)
         g, k0 = g0 - _NN * dp, k00 + _NN * dp
@@ -98,6 +114,7 @@ def _solve(params: FloatArray, at: int, a: float, b: float, z: float, u: float) 
         after = output + h / slope if slope > 0.0 else high
         if not low * (1.0 - _ROUNDING) <= after <= high * (1.0 + _ROUNDING):
             after = 0.5 * (low + high)
+        after = min(max(after, low), high)
         step, output = after - output, after
         if abs(step) * (g + q * output) <= _ENOUGH * output * g:
             break
@@ -134,7 +151,7 @@ def _answer(
     even1, even2 = even * log1, even * (log1 * log1 + log2)
     share, share1, share2, gamma = even, even1, even2, params[at + _FEE_GAMMA]
     if gamma > 0.0:
-        w = gamma + 1.0 - even
+        w = gamma + max(1.0 - even, 0.0)
         share = gamma / w
         share1 = share * even1 / w
         share2 = share * (even2 / w + 2.0 * even1 * even1 / (w * w))

@@ -140,7 +140,10 @@ def _estimate(words: WordArray, at: int, i: int, j: int, y: Any) -> Any:
     product = d / to_float(load(words, at + _ANN)) * float(words[at + _PRECISION])
     n = np.int64(words[at + _COINS])
     for k in range(n):
-        product *= d / (to_float(_coin(words, at, k, _XP)) * n)
+        balance = to_float(_coin(words, at, k, _XP))
+        if balance == 0.0:
+            return np.inf
+        product *= d / (balance * n)
     kept = 1.0 - float(words[at + _FEE]) / FEE_DENOMINATOR
     output = to_float(y) * (to_float(_coin(words, at, j, _RATE)) / PRECISION) / kept
     a, b = to_float(_coin(words, at, i, _XP)), to_float(_coin(words, at, j, _XP))

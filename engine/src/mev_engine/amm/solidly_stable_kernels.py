@@ -22,7 +22,7 @@ from mev_engine.amm.errors import SwapRevertedError
 from mev_engine.amm.family import Family
 from mev_engine.amm.solidly import ONE, SolidlyVariant
 from mev_engine.amm.solidly_pair import StablePair
-from mev_engine.amm.solidly_volatile_kernels import input_of, most_in
+from mev_engine.amm.solidly_volatile_kernels import input_of, kept, most_in
 from mev_engine.jit import helper
 from mev_engine.types import FloatArray, WordArray
 from mev_engine.wide import from_float, load, mul_div_up, to_float, u256
@@ -38,7 +38,8 @@ def params(pool: StablePair) -> FloatArray:
     input (raw)."""
     sides = ((pool.reserve0, pool.scale0, pool.fee0), (pool.reserve1, pool.scale1, pool.fee1))
     return np.array(
-        [(r / s, s, 1.0 - fee / pool.fee_den, most_in(pool, r, fee)) for r, s, fee in sides], np.float64
+        [(r / s, s, kept(pool, fee), most_in(pool, r, fee)) for r, s, fee in sides],
+        np.float64,
     ).ravel()
 
 
@@ -54,6 +55,8 @@ def respond(params: FloatArray, at: int, i: int, j: int, x: float) -> tuple[floa
     whole = balance_out * params[side + 1]
     a, v = balance_in / balance_out, per_raw * min(x, most)
     b = a + v
+    if not a > 1.0 / _FAR:
+        return 0.0, 0.0, 0.0
     if b > _FAR:
         return whole, 0.0, 0.0
     square = b * b

@@ -32,27 +32,33 @@ def most_in(pool: SolidlyPool, reserve: int, fee: int) -> float:
     return (_CAMELOT_MOST - reserve) / (1.0 - leaves)
 
 
+def kept(pool: SolidlyPool, fee: int) -> float:
+    """The share of an input that counts."""
+    return (pool.fee_den - fee) / pool.fee_den
+
+
 def params(pool: VolatilePair) -> FloatArray:
     """For token 0, then token 1: reserve (raw), share of it kept when paid in, largest input (raw)."""
     sides = ((pool.reserve0, pool.fee0), (pool.reserve1, pool.fee1))
     return np.array(
-        [(r, 1.0 - fee / pool.fee_den, most_in(pool, r, fee)) for r, fee in sides], dtype=np.float64
+        [(r, kept(pool, fee), most_in(pool, r, fee)) for r, fee in sides],
+        dtype=np.float64,
     ).ravel()
 
 
 @helper
 def respond(params: FloatArray, at: int, i: int, j: int, x: float) -> tuple[float, float, float]:
     """`y = s*g*x / (r + g*x)`; see `family`."""
-    reserve_in, kept, most = params[at + 3 * i], params[at + 3 * i + 1], params[at + 3 * i + 2]
+    reserve_in, share_in, most = params[at + 3 * i], params[at + 3 * i + 1], params[at + 3 * i + 2]
     reserve_out = params[at + 3 * j]
     if not (reserve_in > 0.0 and reserve_out > 0.0):
         return 0.0, 0.0, 0.0
-    paid = kept * min(x, most)
+    paid = share_in * min(x, most)
     share = 1.0 / (reserve_in + paid)
     y = reserve_out * (paid * share)
     if x > most:
         return y, 0.0, 0.0
-    return y, kept * (reserve_in * share) * (reserve_out * share), kept * share
+    return y, share_in * (reserve_in * share) * (reserve_out * share), share_in * share
 
 
 def words(pool: VolatilePair) -> WordArray:

@@ -39,7 +39,8 @@ def change(a: float, b: float, g: float, u: float) -> tuple[float, float, float]
     output = 2.0 * u * b * (1.0 + g / x) / (b + g + u + root)
     yy, xy = y * y, x * y
     steep, flat = yy + c, xy + c
-    bend = c * (yy * (x * x - xy + yy) + c * (xy + yy + c)) / (x * steep * steep * flat)
+    part = c / steep
+    bend = part * (yy / steep * (x * x - xy + yy) + part * (xy + steep)) / (x * flat)
     return output, (y + c / x) / root, bend
 
 
