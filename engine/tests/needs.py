@@ -1,4 +1,4 @@
-"""What tests need of the machine: real chain data, anvil, servers.
+"""What tests need of the machine: real chain data, anvil, servers, the benchmark's peers.
 
 A test that lacks it is skipped, with the reason. Where `MEV_REQUIRE_<WHAT>=1` it fails instead, so that a
 run meant to use the thing can't pass without it.
@@ -15,7 +15,7 @@ import pytest
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def lacks(what: Literal["DATA", "CHAIN", "SERVERS"], reason: str) -> NoReturn:
+def lacks(what: Literal["DATA", "CHAIN", "SERVERS", "PEERS"], reason: str) -> NoReturn:
     """Skips the test, or fails it where `MEV_REQUIRE_<what>=1`."""
     if os.environ.get(f"MEV_REQUIRE_{what}") == "1":
         pytest.fail(reason, pytrace=False)

@@ -83,8 +83,7 @@ def path_hops(pools: dict[str, PoolSpec], tokens: Sequence[str], path: Sequence[
     hops = []
     for token, address in zip(tokens, path, strict=False):
         pool = pools[address]
-        sides = (pool.reserve0, pool.reserve1) if token == pool.token0 else (pool.reserve1, pool.reserve0)
-        hops.append((*sides, pool.fee_num, pool.fee_den))
+        hops.append(pool.state.side(0 if token == pool.token0 else 1))
     return tuple(hops)
 
 

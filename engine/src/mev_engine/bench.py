@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mev_engine.detect import GasModel, Scanner, kernels
-from mev_engine.market import BlockDelta, BlockRef, Market, PoolSpec, ReserveUpdate, TokenSpec
+from mev_engine.market import BlockDelta, BlockRef, Market, ReserveUpdate, TokenSpec, pair_spec
 from mev_engine.types import FloatArray, IndexArray, LoopArray
 
 C_FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
@@ -43,8 +43,8 @@ class Arrays(NamedTuple):
 
     loops: LoopArray
     hits: IndexArray
-    reserve: FloatArray
-    gamma: FloatArray
+    slope: FloatArray
+    curve: FloatArray
     log_rate: FloatArray
 
 
@@ -82,10 +82,9 @@ def random_arrays(rng: np.random.Generator, n_loops: int, n_pools: int, hops: in
     loops = rng.integers(0, 2 * n_pools, (n_loops, hops), dtype=np.int32)
     reserve = np.exp(rng.normal(50.0, 3.0, n_pools)).repeat(2)
     reserve *= np.exp(rng.normal(0.0, 0.02, 2 * n_pools))  # so that half of the loops gain
-    gamma = np.full(n_pools, 0.997)
-    log_rate = np.log(gamma.repeat(2) * reserve[np.arange(2 * n_pools) ^ 1] / reserve)
+    slope, curve = 0.997 * reserve[np.arange(2 * n_pools) ^ 1] / reserve, 0.997 / reserve
     hits = (2 * np.arange(n_loops) + rng.integers(0, 2, n_loops)).astype(np.int32)
-    return Arrays(loops, hits, reserve, gamma, log_rate)
+    return Arrays(loops, hits, slope, curve, np.log(slope))
 
 
 def compile_c(folder: Path) -> ctypes.CDLL | None:
@@ -101,7 +100,7 @@ def compile_c(folder: Path) -> ctypes.CDLL | None:
 
 
 def _kernels(console: Console, arrays: Arrays, repeat: int) -> None:
-    loops, hits, reserve, gamma, log_rate = arrays
+    loops, hits, slope, curve, log_rate = arrays
     amount, bound = np.empty(len(hits)), np.empty(len(hits))
     stamp = np.zeros(len(loops), dtype=np.int32)
     offsets = np.array([0, len(loops)], dtype=np.int64)  # as if one pool were in every loop
@@ -111,7 +110,7 @@ def _kernels(console: Console, arrays: Arrays, repeat: int) -> None:
         library = compile_c(Path(folder))
         cases: list[tuple[str, Callable[[], object], Callable[[], object] | None]] = [
             ("screen, every loop", lambda: kernels.screen_all(loops, log_rate), None),
-            ("size", lambda: kernels.size_hits(hits, loops, reserve, gamma, amount, bound), None),
+            ("size", lambda: kernels.size_hits(hits, loops, slope, curve, amount, bound), None),
             (
                 "screen through pool lists, with stamps",
                 lambda: kernels.screen_touched(
@@ -129,7 +128,7 @@ def _kernels(console: Console, arrays: Arrays, repeat: int) -> None:
             c_amount, c_bound = np.empty(len(hits)), np.empty(len(hits))
             library.screen_all.restype = ctypes.c_int64
             screen = (_pointer(loops), n, hops, _pointer(log_rate), _pointer(out))
-            tables = (_pointer(reserve), _pointer(gamma), _pointer(c_amount), _pointer(c_bound))
+            tables = (_pointer(slope), _pointer(curve), _pointer(c_amount), _pointer(c_bound))
             size = (_pointer(hits), n, _pointer(loops), hops, *tables)
             cases[0] = (*cases[0][:2], lambda: library.screen_all(*screen))
             cases[1] = (*cases[1][:2], lambda: library.size_hits(*size))
@@ -169,7 +168,7 @@ def _check_agreement(
             "the kernels have drifted apart"
         )
     library.size_hits(*size)
-    kernels.size_hits(arrays.hits, arrays.loops, arrays.reserve, arrays.gamma, amount, bound)
+    kernels.size_hits(arrays.hits, arrays.loops, arrays.slope, arrays.curve, amount, bound)
     np.testing.assert_allclose(c_amount, amount, rtol=1e-6)
 
 
@@ -219,7 +218,7 @@ def random_market(rng: np.random.Generator, n_pools: int) -> Market:
         value = 10 ** rng.uniform(19, 24)
         off = np.exp(rng.normal(0.0, 0.0005))
         reserves = int(value / price[a]), int(value * off / price[b])
-        pools.append(PoolSpec(f"0x{n_tokens + i:040x}", tokens[a].address, tokens[b].address, *reserves))
+        pools.append(pair_spec(f"0x{n_tokens + i:040x}", tokens[a].address, tokens[b].address, *reserves))
     bases = [t.address for t in tokens[:4]]
     return Market.build(tokens, pools, base_tokens=bases, wrapped_native=bases[0])
 

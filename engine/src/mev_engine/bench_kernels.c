@@ -22,7 +22,7 @@ int64_t screen_all(const int32_t *restrict loops, int64_t n, int64_t hops,
 }
 
 void size_hits(const int32_t *restrict hits, int64_t n, const int32_t *restrict loops, int64_t hops,
-               const double *restrict reserve, const double *restrict gamma,
+               const double *restrict slope, const double *restrict curve,
                double *restrict amount, double *restrict bound)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -31,9 +31,8 @@ void size_hits(const int32_t *restrict hits, int64_t n, const int32_t *restrict 
         double a = 1.0, b = 0.0;
         for (int64_t j = 0; j < hops; j++) {
             int32_t edge = loops[loop * hops + (backwards ? hops - 1 - j : j)] ^ backwards;
-            double rate = a * gamma[edge >> 1] / reserve[edge];
-            b += rate;
-            a = rate * reserve[edge ^ 1];
+            b += a * curve[edge];
+            a *= slope[edge];
         }
         double gain = sqrt(a) - 1.0;
         amount[i] = gain / b;

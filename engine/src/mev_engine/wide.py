@@ -3,8 +3,8 @@
 `U128`, `U256` and `U512` are numba types whose values are LLVM's own wide integers, so `+ - * & | ^ << >>`
 and comparisons in a kernel are a few machine instructions and no limb code; they wrap as the EVM's do.
 A plain integer on the right is widened. LLVM divides wide integers bit by bit, so division is our own:
-schoolbook long division by 64-bit digits (Knuth, TAOCP 4.3.1, algorithm D), each digit estimated with a
-reciprocal instead of a division instruction (Moeller and Granlund, "Improved division by invariant
+schoolbook long division by 64-bit digits (Knuth, TAOCP 4.3.1, algorithm D). A digit is estimated by x86's
+division instruction, elsewhere with a reciprocal (Moeller and Granlund, "Improved division by invariant
 integers", 2011).
 
 These values exist in kernels only. They come in and go out through uint64 arrays, least limb first
@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
+from llvmlite import binding, ir
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import models, overload, register_model
 
 from mev_engine.jit import helper
 
+intrinsic: Any = extending.intrinsic  # numba types it as what it is in Python, not in a kernel
 LIMB = 64
 _MASK = 2**LIMB - 1
 
@@ -64,7 +66,7 @@ def _converter(target: Wide) -> Any:
                 return builder.trunc(args[0], wanted)
             if given == target.bits:
                 return args[0]
-            signed = isinstance(value, types.Integer) and value.signed
+            signed = getattr(value, "signed", False)
             return builder.sext(args[0], wanted) if signed else builder.zext(args[0], wanted)
 
         plain = types.unliteral(value)
@@ -243,11 +245,52 @@ def _invert(value: Any) -> Any:
     return None
 
 
+def limbs(value: int, count: int = 4) -> list[int]:
+    """A Python integer as `count` limbs, least first; ValueError where it needs more."""
+    if not 0 <= value < 1 << LIMB * count:
+        raise ValueError(f"{value} does not fit {count} limbs of {LIMB} bits")
+    return [value >> LIMB * k & _MASK for k in range(count)]
+
+
+def integer(limbs: Sequence[int]) -> int:
+    """The Python integer of limbs, least first."""
+    return sum(limb << LIMB * k for k, limb in enumerate(limbs))
+
+
 # --- Division -----------------------------------------------------------------------------------------
 
 
+binding.initialize_native_asmparser()  # for the instruction below
+
+
+@intrinsic
+def _divide_instruction(typing_context: Any, high: Any, low: Any, d: Any) -> Any:
+    """x86-64's own `div`: (high*2**64 + low) / d. It traps unless high < d."""
+    limb = ir.IntType(LIMB)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pair = ir.LiteralStructType([limb, limb])
+        shape = ir.FunctionType(pair, [limb, limb, limb])
+        code = ir.InlineAsm(shape, "divq $4", "={rax},={rdx},{rax},{rdx},r,~{flags}", side_effect=False)
+        result = builder.call(code, [args[1], args[0], args[2]])
+        return builder.extract_value(result, 0)
+
+    return types.uint64(types.uint64, types.uint64, types.uint64), generate
+
+
 @helper
-def _reciprocal(d: Any) -> Any:
+def _digit_by_instruction(high: Any, low: Any, d: Any, v: Any) -> Any:
+    """As `_digit_by_reciprocal`, which it is tested against; `v` is not used."""
+    return ~np.uint64(0) if high >= d else _divide_instruction(high, low, d)
+
+
+@helper
+def _no_reciprocal(d: Any) -> Any:
+    return np.uint64(0)
+
+
+@helper
+def _reciprocal_of(d: Any) -> Any:
     """`floor((2**128 - 1) / d) - 2**64` for a `d` (uint64) with its top bit set.
 
     A float64 quotient is 2**12 or so off; the exact remainder corrects it, once by a quotient and
@@ -270,7 +313,7 @@ def _reciprocal(d: Any) -> Any:
 
 
 @helper
-def _digit(high: Any, low: Any, d: Any, v: Any) -> Any:
+def _digit_by_reciprocal(high: Any, low: Any, d: Any, v: Any) -> Any:
     """`min(floor((high*2**64 + low) / d), 2**64 - 1)` with `v` the reciprocal of `d`; all uint64."""
     if high >= d:
         return ~np.uint64(0)
@@ -283,6 +326,11 @@ def _digit(high: Any, low: Any, d: Any, v: Any) -> Any:
     if rest >= d:
         quotient += np.uint64(1)
     return quotient
+
+
+_X86 = platform.machine() == "x86_64"
+_digit = _digit_by_instruction if _X86 else _digit_by_reciprocal
+_reciprocal = _no_reciprocal if _X86 else _reciprocal_of
 
 
 @helper
@@ -334,7 +382,7 @@ def div_up(n: Any, d: Any) -> Any:
 
 @helper
 def mul_div(a: Any, b: Any, d: Any) -> Any:
-    """`(a * b // d, fits)` of U256 with the whole product; where the quotient does not fit, or d is 0, False."""
+    """`(a * b // d, fits)` of U256, by the whole product; False where the quotient does not fit or d is 0."""
     product = times(a, b)
     if u256(product >> 256) >= d:
         return u256(0), False

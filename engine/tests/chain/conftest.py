@@ -14,7 +14,7 @@ from mev_devchain.market import MarketSpec, from_seed, from_snapshot
 from mev_devchain.trader import Trader
 from mev_engine.chain.decode import SYNC, block_logs, block_ref
 from mev_engine.detect.scanner import GasModel, Scanner
-from mev_engine.market.delta import BlockDelta, PoolSpec, ReserveUpdate, TokenSpec
+from mev_engine.market.delta import BlockDelta, ReserveUpdate, TokenSpec, pair_spec
 from mev_engine.market.market import Market
 from needs import data_folder
 from web3 import Web3
@@ -59,7 +59,7 @@ class Recording:
         return Market.build(
             [TokenSpec(t.address, t.symbol, t.decimals) for t in self.deployment.tokens],
             [
-                PoolSpec(p.address, p.token0, p.token1, p.reserve0, p.reserve1, protocol=p.factory)
+                pair_spec(p.address, p.token0, p.token1, p.reserve0, p.reserve1, protocol=p.factory)
                 for p in self.deployment.pools
             ],
             base_tokens=[t.address for t in self.deployment.tokens if t.symbol in BASES],

@@ -52,11 +52,7 @@ def test_plain_search_of_recorded_blocks_finds_nothing_more(recording: Recording
 
 def _pools_now(market: Market) -> dict[str, PoolSpec]:
     """The pools with their present reserves."""
-    return {
-        pool.address: replace(pool, reserve0=reserve0, reserve1=reserve1)
-        for pool in market.pools
-        for reserve0, reserve1 in [market.reserves(pool.address)]
-    }
+    return {pool.address: replace(pool, state=market.state(pool.address)) for pool in market.pools}
 
 
 def _in_wei(pools: dict[str, PoolSpec], token: str, native: str, amount: int) -> int:
@@ -64,9 +60,10 @@ def _in_wei(pools: dict[str, PoolSpec], token: str, native: str, amount: int) ->
     if token == native:
         return amount
     depths = [
-        (p.reserve0, p.reserve1) if p.token0 == native else (p.reserve1, p.reserve0)
+        p.state.side(0 if p.token0 == native else 1)[:2]
         for p in pools.values()
         if {p.token0, p.token1} == {token, native}
     ]
     wei, units = max(depths)
-    return amount * wei // units
+    worth: int = amount * wei // units
+    return worth

@@ -117,7 +117,7 @@ async def test_pairs_come_and_go(anvil: None, tmp_path: Path) -> None:
             known(engine, chain, second)
             pool = market.pools[market.pool_index[second]]
             assert {pool.token0, pool.token1} == {exchange.weth, exchange.tokens[1]}
-            assert (pool.fee_num, pool.fee_den) == (399, 400)  # 25 bps
+            assert (pool.state.fee_num0, pool.state.fee_den) == (399, 400)  # 25 bps
 
             chain.rpc("anvil_rollback", 1)
             chain.mine()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from mev_engine.market.delta import BlockRef, PoolSpec, TokenSpec
+from mev_engine.market.delta import BlockRef, PoolSpec, TokenSpec, pair_spec
 
 BLOCK = BlockRef(100, "0x" + "ab" * 32, "0x" + "cd" * 32, 1_700_000_000, 10**9)
 
@@ -37,5 +37,5 @@ def random_market(
         )
         fee_num, fee_den = rng.choice(((997, 1000), (9975, 10000), (998, 1000)))
         sides = (tokens[a].address, tokens[b].address, reserve0, reserve1)
-        pools.append(PoolSpec(address(1000 + i), *sides, fee_num, fee_den))
+        pools.append(pair_spec(address(1000 + i), *sides, fee_num, fee_den))
     return tokens, pools

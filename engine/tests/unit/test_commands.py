@@ -66,7 +66,8 @@ def test_replay_finds_the_same_incrementally_and_in_full(
         for number in range(6):
             moved = rng.sample(pools, 3)
             updates = tuple(
-                ReserveUpdate(p.address, int(p.reserve0 * rng.uniform(0.97, 1.03)), p.reserve1) for p in moved
+                ReserveUpdate(p.address, int(p.state.reserve0 * rng.uniform(0.97, 1.03)), p.state.reserve1)
+                for p in moved
             )
             writer.write(BlockDelta(BlockRef(number, f"0x{number:064x}", "0x", 0, 10**9), updates))
     assert main(["replay", str(path), "--json", "--compare"]) == 0

@@ -40,12 +40,12 @@ def test_index_holds_each_simple_cycle_once(seed: int, max_hops: int) -> None:
     assert market.n_cycles == len(expected)
 
 
-def test_pool_lists_name_exactly_the_loops_through_a_pool() -> None:
+def test_leg_lists_name_exactly_the_loops_through_a_leg() -> None:
     # fails if the incremental scan would look at too few loops, or at others
     tokens, pools = random_market(random.Random(5), 8, 30)
     market = Market.build(tokens, pools, base_tokens=[tokens[0].address], wrapped_native=tokens[0].address)
     for table in market.cycles.tables:
-        for pool in range(market.n_pools):
-            listed = table.pool_loops[table.pool_offsets[pool] : table.pool_offsets[pool + 1]].tolist()
-            through = [i for i, row in enumerate(table.edges.tolist()) if pool in [e >> 1 for e in row]]
+        for leg in range(market.n_pools):
+            listed = table.leg_loops[table.leg_offsets[leg] : table.leg_offsets[leg + 1]].tolist()
+            through = [i for i, row in enumerate(table.edges.tolist()) if leg in [e >> 1 for e in row]]
             assert listed == through

@@ -6,10 +6,13 @@ import math
 import random
 
 import pytest
+from mev_engine.amm.uniswap_v2 import V2Pair
 from mev_engine.detect import GasModel, Scanner
-from mev_engine.detect.exact import best_amounts
-from mev_engine.market import BlockDelta, Market, PoolSpec, ReserveUpdate, TokenSpec
-from reference import Hop, MarketSpec, best_cycles, best_input, exhaustive_best
+from mev_engine.detect.exact import Hop, Sized
+from mev_engine.detect.exact import best_amounts as best_of
+from mev_engine.market import BlockDelta, Market, PoolSpec, ReserveUpdate, TokenSpec, pair_spec
+from reference import Hop as Sides
+from reference import MarketSpec, best_cycles, best_input, exhaustive_best
 
 from .markets import BLOCK, random_market
 
@@ -40,13 +43,17 @@ def test_scan_finds_what_brute_force_finds(seed: int) -> None:
     assert not found, "cycles that the reference says don't gain"
 
 
-def closed_form(hops: tuple[Hop, ...]) -> tuple[float, float]:
+def closed_form(hops: tuple[Sides, ...]) -> tuple[float, float]:
     """(marginal rate a, best input x*) of a cycle in floats."""
     a, b = 1.0, 0.0
     for reserve_in, reserve_out, fee_num, fee_den in hops:
         b += a * fee_num / fee_den / reserve_in
         a *= fee_num / fee_den * reserve_out / reserve_in
     return a, (math.sqrt(a) - 1) / b if a > 1 else 0.0
+
+
+def best_amounts(path: tuple[Sides, ...], x: float) -> Sized | None:
+    return best_of([Hop(V2Pair(r, s, num, num, den), 0, 1) for r, s, num, den in path], x)
 
 
 def test_equals_the_exhaustive_optimum_on_thin_pools() -> None:
@@ -123,10 +130,10 @@ def test_net_profit_is_gross_at_the_deepest_pool_less_gas() -> None:
     weth, usdc, other = (t.address for t in tokens)
     e18, e6 = 10**18, 10**6
     pools = [
-        PoolSpec("0xa1", weth, usdc, 900 * e18, 1_800_001 * e6),  # the deepest
-        PoolSpec("0xa2", usdc, weth, 1_000 * e6, 1 * e18),
-        PoolSpec("0xb1", usdc, other, 50_000 * e6, 50_000 * e18),
-        PoolSpec("0xb2", other, usdc, 50_000 * e18, 52_000 * e6),
+        pair_spec("0xa1", weth, usdc, 900 * e18, 1_800_001 * e6),  # the deepest
+        pair_spec("0xa2", usdc, weth, 1_000 * e6, 1 * e18),
+        pair_spec("0xb1", usdc, other, 50_000 * e6, 50_000 * e18),
+        pair_spec("0xb2", other, usdc, 50_000 * e18, 52_000 * e6),
     ]
     market = Market.build(tokens, pools, base_tokens=[usdc], wrapped_native=weth, max_hops=2)
     gas = GasModel(per_cycle=1000, per_hop=100, priority_fee=7)
@@ -170,9 +177,9 @@ def test_a_base_token_whose_price_dries_up_is_named_and_not_guessed() -> None:
     tokens = [TokenSpec(f"0x{i}", s, 18) for i, s in enumerate(("WETH", "USD", "X"))]
     e = 10**18
     pools = [
-        PoolSpec("0xa", "0x0", "0x1", e, e),
-        PoolSpec("0xb", "0x1", "0x2", e, e),
-        PoolSpec("0xc", "0x1", "0x2", e, 2 * e),
+        pair_spec("0xa", "0x0", "0x1", e, e),
+        pair_spec("0xb", "0x1", "0x2", e, e),
+        pair_spec("0xc", "0x1", "0x2", e, 2 * e),
     ]
     market = Market.build(tokens, pools, base_tokens=["0x1"], wrapped_native="0x0")
     scanner = Scanner(market, chain_id=1, gas=FREE, min_profit=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mev_engine.market import BlockDelta, BlockRef, PoolSpec, ReserveUpdate, TokenSpec, recording, snapshot
+from mev_engine.market import BlockDelta, BlockRef, ReserveUpdate, TokenSpec, pair_spec, recording, snapshot
 
 from .markets import BLOCK, address
 
@@ -36,7 +36,7 @@ def test_reads_pairs_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
     other = {"chain_id": 1, "block": 9, "protocol": "uniswap_v3", "type": "v3", "pool": address(9)}
     read = snapshot.read(write(tmp_path / "a.jsonl", [GOOD, other, other]))
     assert read.pools == (
-        PoolSpec(address(1), address(2), address(3), int(GOOD["reserves"][0]), 7, 9975, 10000, "uniswap_v2"),  # type: ignore[index]
+        pair_spec(address(1), address(2), address(3), int(GOOD["reserves"][0]), 7, 9975, 10000, "uniswap_v2"),  # type: ignore[index]
     )
     assert read.tokens == (TokenSpec(address(2), "A", 18), TokenSpec(address(3), "B", 6))
     assert (read.block, read.skipped) == (9, {"uniswap_v3 (v3)": 2})
@@ -46,7 +46,7 @@ def test_reads_one_block_of_a_file_that_holds_several(tmp_path: Path) -> None:
     # fails if states of two blocks are mixed, or if a block that is not there gives an empty market
     path = write(tmp_path / "a.jsonl", [GOOD, GOOD | {"block": 6, "reserves": ["8", "9"]}])
     (pool,) = snapshot.read(path, block=6).pools
-    assert (pool.reserve0, pool.reserve1) == (8, 9)
+    assert (pool.state.reserve0, pool.state.reserve1) == (8, 9)
     with pytest.raises(snapshot.SnapshotError, match="no Uniswap V2 pair of block 7"):
         snapshot.read(path, block=7)
 
@@ -92,11 +92,15 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 def test_a_recording_gives_back_what_was_written(tmp_path: Path, name: str) -> None:
     # fails if an integer above 2^53, a new pool or the order of blocks is lost
     tokens = (TokenSpec(address(2), "A[b]\n", 18), TokenSpec(address(3), "B", 6))
-    pool = PoolSpec(address(1), address(2), address(3), 2**112 - 1, 2**53 + 1, 9975, 10000, "fork")
+    pool = pair_spec(address(1), address(2), address(3), 2**112 - 1, 2**53 + 1, 9975, 10000, "fork")
     market = recording.RecordedMarket(1, (address(2),), address(2), 3, tokens, (pool,))
     blocks = [
         BlockDelta(BLOCK, (ReserveUpdate(address(1), 2**100, 3),)),
-        BlockDelta(BlockRef(101, "0x1", BLOCK.hash, 1, 2**60), (), (TokenSpec("0x9", "C", 0),), (pool,)),
+        BlockDelta(
+            BlockRef(101, "0x1", BLOCK.hash, 1, 2**60),
+            new_tokens=(TokenSpec("0x9", "C", 0),),
+            new_pools=(pool,),
+        ),
     ]
     path = tmp_path / name
     with recording.RecordingWriter(path, market) as writer:

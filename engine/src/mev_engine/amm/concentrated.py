@@ -254,7 +254,7 @@ class ConcentratedPool:
         they give the event's liquidity, where UnknownStateError says that an event was missed."""
         here, there = self.cursor, bisect_right(self.order, tick)
         if not self.known[0] <= tick < self.known[1]:
-            raise UnknownStateError(f"tick {tick} is outside the known ticks {self.known}: read the pool anew")
+            raise UnknownStateError(f"tick {tick} is beyond the known {self.known}: read the pool anew")
         expected = self.liquidity + self.below[there] - self.below[here]
         if liquidity != expected:
             raise UnknownStateError(

@@ -30,7 +30,7 @@ from mev_engine.amm.concentrated import (
 )
 from mev_engine.jit import helper
 from mev_engine.types import FloatArray, WordArray
-from mev_engine.wide import constant, load, low64, u256
+from mev_engine.wide import constant, limbs, load, low64, u256
 
 PARAMS_HEAD, WORDS_HEAD = 6, 16
 _PIPS = np.uint64(PIPS)
@@ -44,7 +44,13 @@ _FACTORS = np.array([(f & 2**64 - 1, f >> 64) for f in tick_factors()], dtype=np
 def float_head(pool: ConcentratedPool, fees: tuple[int, int]) -> list[float]:
     """The part of `params` that a swap changes."""
     gammas = (1.0 - fee / PIPS for fee in fees)
-    return [pool.sqrt_price_x96 / Q96, float(pool.liquidity), *gammas, float(len(pool.order)), float(pool.cursor)]
+    return [
+        pool.sqrt_price_x96 / Q96,
+        float(pool.liquidity),
+        *gammas,
+        float(len(pool.order)),
+        float(pool.cursor),
+    ]
 
 
 def params(pool: ConcentratedPool, fees: tuple[int, int]) -> FloatArray:
@@ -95,7 +101,7 @@ def respond(params: Any, at: int, i: int, j: int, x: float) -> tuple[float, floa
 def word_head(pool: ConcentratedPool, fees: tuple[int, int]) -> list[int]:
     """The part of `words` that a swap changes."""
     numbers = pool.tick, *fees, pool.tick_spacing, len(pool.order), pool.cursor, *pool.known
-    return [*_limbs(pool.sqrt_price_x96, 4), *_limbs(pool.liquidity, 4), *(n % 2**64 for n in numbers)]
+    return [*limbs(pool.sqrt_price_x96), *limbs(pool.liquidity), *(n % 2**64 for n in numbers)]
 
 
 def words(pool: ConcentratedPool, fees: tuple[int, int]) -> WordArray:
@@ -104,14 +110,10 @@ def words(pool: ConcentratedPool, fees: tuple[int, int]) -> WordArray:
     result = word_head(pool, fees)
     result += [tick % 2**64 for tick in order]
     for tick in order:
-        result += _limbs(pool.ticks[tick] % 2**128, 2)
+        result += limbs(pool.ticks[tick] % 2**128, 2)
     for tick in order:
-        result += _limbs(sqrt_price_at_tick(tick), 4)
+        result += limbs(sqrt_price_at_tick(tick))
     return np.array(result, dtype=np.uint64)
-
-
-def _limbs(value: int, count: int) -> list[int]:
-    return [value >> 64 * k & 2**64 - 1 for k in range(count)]
 
 
 @helper
@@ -193,7 +195,7 @@ def _price_after_output(price: Any, liquidity: Any, amount: Any, down: bool) -> 
 
 
 @helper
-def _next(words: Any, at: int, tick: int, k: int, down: bool) -> tuple[int, bool]:
+def _next(words: Any, at: int, tick: int, k: int, down: bool) -> tuple[Any, bool]:
     """`ConcentratedPool.next_tick`, with `k` the number of initialised ticks at or below `tick`."""
     spacing = np.int64(words[at + 11])
     compressed = tick // spacing
@@ -288,6 +290,8 @@ def _walk(words: Any, at: int, down: bool, amount: Any, exact_in: bool, is_v4: b
                     amount_out = remaining
             amount_in = _input(price, after, liquidity, down)
         paid, fits = wide.mul_div_up(amount_in, u256(fee), u256(kept))
+        if not fits:
+            return total, False  # a fee of all of the input, which V4 allows
         paid = paid + amount_in
         if exact_in:
             if paid > remaining:

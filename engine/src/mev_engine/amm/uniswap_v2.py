@@ -22,7 +22,7 @@ from mev_engine.amm.evm import check_range
 from mev_engine.amm.family import Family, Log
 from mev_engine.jit import helper
 from mev_engine.types import FloatArray, WordArray
-from mev_engine.wide import load, low64, u256
+from mev_engine.wide import limbs, load, low64, u256
 
 MAX_RESERVE = 2**112 - 1
 _UINT256 = 2**256
@@ -82,7 +82,6 @@ def swap(
     if balance_in > MAX_RESERVE:
         raise SwapRevertedError("UniswapV2: OVERFLOW")
     return balance_in, balance_out
-
 
 
 # --- The family -------------------------------------------------------------------------------------
@@ -151,10 +150,8 @@ def respond(params: Any, at: int, i: int, j: int, x: float) -> tuple[float, floa
 
 def words(pair: V2Pair) -> WordArray:
     """reserve0 and reserve1 as four limbs each, then fee_num0, fee_num1, fee_den."""
-    mask = 2**64 - 1
-    r0, r1 = pair.reserve0, pair.reserve1
-    limbs = r0 & mask, r0 >> 64, 0, 0, r1 & mask, r1 >> 64, 0, 0, pair.fee_num0, pair.fee_num1, pair.fee_den
-    return np.array(limbs, dtype=np.uint64)
+    fees = pair.fee_num0, pair.fee_num1, pair.fee_den
+    return np.array([*limbs(pair.reserve0), *limbs(pair.reserve1), *fees], dtype=np.uint64)
 
 
 @helper

@@ -14,7 +14,7 @@ from typing import Any
 from mev_engine.chain.decode import UINT112, PairCreated, as_address, words
 from mev_engine.chain.errors import MissingMarketError, RpcError, StateUnavailableError
 from mev_engine.chain.rpc import BATCH_SIZE, Link
-from mev_engine.market.delta import PoolSpec, TokenSpec
+from mev_engine.market.delta import PoolSpec, TokenSpec, pair_spec
 from mev_engine.settings import Address, FactorySettings, MarketSettings, Section, SettingsError
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Pools:
         for pool in content.pools:
             if not 0 < pool.fee_num <= pool.fee_den:
                 raise SettingsError(f"{path}: pool {pool.address}: fee_num must be in 1..fee_den")
-            self.by_address[pool.address] = PoolSpec(
+            self.by_address[pool.address] = pair_spec(
                 pool.address, pool.token0, pool.token1, 0, 0, pool.fee_num, pool.fee_den, pool.protocol
             )
 
@@ -168,7 +168,7 @@ class Pools:
         return result
 
     def _spec(self, factory: _Factory, pair: str, token0: str, token1: str) -> PoolSpec:
-        return PoolSpec(pair, token0, token1, 0, 0, factory.fee_num, factory.fee_den, factory.name)
+        return pair_spec(pair, token0, token1, 0, 0, factory.fee_num, factory.fee_den, factory.name)
 
     async def _adopt(self, link: Link, at: str, pools: Iterable[PoolSpec]) -> None:
         """Remember `pools`; read the tokens that are new with them (and base tokens not yet known)."""
@@ -210,8 +210,9 @@ class Pools:
         return result
 
     def with_reserves(self, reserves: dict[str, tuple[int, int]]) -> tuple[PoolSpec, ...]:
+        specs = ((self.by_address[pool], values) for pool, values in reserves.items())
         return tuple(
-            replace(self.by_address[pool], reserve0=r0, reserve1=r1) for pool, (r0, r1) in reserves.items()
+            replace(spec, state=replace(spec.state, reserve0=r0, reserve1=r1)) for spec, (r0, r1) in specs
         )
 
     async def _call_all(self, link: Link, calls: Sequence[tuple[str, str]], at: str, what: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The hot loops: screen the loops through touched pools, and size those that pass.
+"""The hot loops: screen the loops through touched legs, and size those that pass.
 
 float64 only finds and sizes; what is emitted is decided in exact integers (`detect.exact`).
 """
@@ -26,14 +26,14 @@ _ROOT_ERROR = 4e-15
 )
 def screen_touched(
     touched: IndexArray,
-    pool_offsets: OffsetArray,
-    pool_loops: IndexArray,
+    leg_offsets: OffsetArray,
+    leg_loops: IndexArray,
     loops: LoopArray,
     log_rate: FloatArray,
     stamp: IndexArray,
     generation: int,
 ) -> tuple[int, IndexArray]:
-    """Loops through the touched pools, each once, that gain at the margin in one direction.
+    """Loops through the touched legs, each once, that gain at the margin in one direction.
 
     A cycle gains iff the sum of its edges' log rates is above 0. As fees make the two directions'
     sums add up to at most 0, at most one of them does. `stamp` (int32, one a loop) holds the
@@ -42,12 +42,12 @@ def screen_touched(
     """
     capacity = 0
     for i in range(touched.size):
-        capacity += pool_offsets[touched[i] + 1] - pool_offsets[touched[i]]
+        capacity += leg_offsets[touched[i] + 1] - leg_offsets[touched[i]]
     hits = np.empty(min(capacity, loops.shape[0]), np.int32)
     screened = found = 0
     for i in range(touched.size):
-        for k in range(pool_offsets[touched[i]], pool_offsets[touched[i] + 1]):
-            loop = pool_loops[k]
+        for k in range(leg_offsets[touched[i]], leg_offsets[touched[i] + 1]):
+            loop = leg_loops[k]
             if stamp[loop] == generation:
                 continue
             stamp[loop] = generation
@@ -93,17 +93,17 @@ def screen_all(loops: LoopArray, log_rate: FloatArray) -> IndexArray:
 def size_hits(
     hits: IndexArray,
     loops: LoopArray,
-    reserve: FloatArray,
-    gamma: FloatArray,
+    slope: FloatArray,
+    curve: FloatArray,
     amount: FloatArray,
     bound: FloatArray,
 ) -> None:
-    """Best input of each hit (raw base units) and an upper bound on its gross profit.
+    """Best input of each hit (raw base units) and an upper bound on its gross profit, for constant products.
 
-    The cycle's output is `l(x) = a*x / (1 + b*x)`, a product of Moebius maps: over the hops,
-    `b += a*gamma/r`, then `a *= gamma*s/r`. So `x* = (sqrt(a) - 1)/b` and the profit there is
-    `(sqrt(a) - 1)^2 / b`. Integer swaps round down, so no integer input can earn more; the bound
-    adds what float64 may have lost.
+    An edge is the map `y = slope*x / (1 + curve*x)` (`Book`; in a pair slope is `gamma*s/r` and curve
+    `gamma/r`). So is a cycle, `a*x / (1 + b*x)`: over the hops, `b += a*curve`, then `a *= slope`. Hence
+    `x* = (sqrt(a) - 1)/b` and the profit there is `(sqrt(a) - 1)^2 / b`. Integer swaps round down, so no
+    integer input can earn more; the bound adds what float64 may have lost.
     """
     hops = loops.shape[1]
     one = np.uint32(1)  # unsigned, as numba tests a signed index for being negative: a fifth of the time
@@ -113,9 +113,8 @@ def size_hits(
         for j in range(hops):
             k = hops - 1 - j if backwards else j
             edge = np.uint32(loops[loop, np.uint32(k)]) ^ backwards
-            rate = a * gamma[edge >> one] / reserve[edge]
-            b += rate
-            a = rate * reserve[edge ^ one]
+            b += a * curve[edge]
+            a *= slope[edge]
         gain = math.sqrt(a) - 1.0
         amount[i] = gain / b
         gain += _ROOT_ERROR * (gain + 1.0)

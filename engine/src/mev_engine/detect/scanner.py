@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mev_engine.detect import kernels
-from mev_engine.detect.exact import Hop, Sized, best_amounts
+from mev_engine.amm.registry import FAMILIES
+from mev_engine.amm.uniswap_v2 import V2Pair
+from mev_engine.detect import kernels, settle, walk
+from mev_engine.detect.exact import Hop, best_amounts
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
-from mev_engine.market.cycles import LoopTable
 from mev_engine.market.delta import BlockRef
 from mev_engine.market.market import Market
-from mev_engine.types import FloatArray, IndexArray
+from mev_engine.market.tables import LoopTable
+from mev_engine.types import FloatArray, IndexArray, OffsetArray
+from mev_engine.wide import integer
 
 
 @dataclass(frozen=True, slots=True)
 class GasModel:
-    """Cost of executing a cycle: `per_cycle + hops * per_hop` gas units at
-    base fee plus `priority_fee` (wei a unit).
+    """Cost of executing a cycle: `per_cycle` and for each hop `per_hop` gas units, or what `by_family` has
+    for the pool's family, at base fee plus `priority_fee` (wei a unit).
 
     The base fee is the scanned block's. A transaction can be in the next one at the earliest, whose
     base fee differs by up to 1/8 either way (EIP-1559): so may the cost, and a result near the floor
@@ -29,9 +33,14 @@ class GasModel:
     per_cycle: int = 60_000
     per_hop: int = 75_000
     priority_fee: int = 10**9
+    by_family: Mapping[str, int] = field(default_factory=dict)
 
-    def units(self, hops: int) -> int:
-        return self.per_cycle + hops * self.per_hop
+    def by_code(self) -> OffsetArray:
+        """Gas units of a hop by the family's code (int64)."""
+        units = np.full(max(family.code for family in FAMILIES.values()) + 1, self.per_hop, np.int64)
+        for name, gas in self.by_family.items():
+            units[FAMILIES[name].code] = gas
+        return units
 
     def price(self, block: BlockRef) -> int:
         return block.base_fee + self.priority_fee
@@ -87,7 +96,8 @@ class Scanner:
         self._index = market.cycles
         self._stamps: list[IndexArray] = []
         self._generation = 0
-        self._native_pools: dict[str, list[int]] = {}
+        self._native_edges: dict[str, list[int]] = {}
+        self._gas_of_code = gas.by_code()
         self._fit()
 
     def scan(self, block: BlockRef, touched: IndexArray, *, unprofitable: int = 0) -> ScanResult:
@@ -99,9 +109,10 @@ class Scanner:
         if self._index is not self.market.cycles:
             self._fit()
         self._generation += 1
+        legs, log_rate = self.market.book.legs_of(touched), self.market.book.log_rate
         found = [
             kernels.screen_touched(
-                touched, t.pool_offsets, t.pool_loops, t.edges, self.market.log_rate, stamp, self._generation
+                legs, t.leg_offsets, t.leg_loops, t.edges, log_rate, stamp, self._generation
             )
             for t, stamp in zip(self._index.tables, self._stamps, strict=True)
         ]
@@ -113,15 +124,18 @@ class Scanner:
         started = time.perf_counter()
         if self._index is not self.market.cycles:
             self._fit()
-        found = [kernels.screen_all(t.edges, self.market.log_rate) for t in self._index.tables]
+        found = [kernels.screen_all(t.edges, self.market.book.log_rate) for t in self._index.tables]
         return self._finish(block, self._index.n_cycles, found, unprofitable, started)
 
     def _fit(self) -> None:
         """Scratch memory and price sources for the market's present index."""
+        kept = {id(t): stamp for t, stamp in zip(self._index.tables, self._stamps, strict=False)}
         self._index = self.market.cycles
-        self._stamps = [np.zeros(len(t.edges), dtype=np.int32) for t in self._index.tables]
-        self._generation = 0
-        self._native_pools = {base: self.market.native_pools(base) for base in self.market.base_tokens}
+        self._stamps = [
+            kept[id(t)] if id(t) in kept else np.zeros(len(t.edges), dtype=np.int32)
+            for t in self._index.tables
+        ]
+        self._native_edges = {base: self.market.native_edges(base) for base in self.market.base_tokens}
 
     def _finish(
         self, block: BlockRef, screened: int, hits: list[IndexArray], unprofitable: int, started: float
@@ -151,41 +165,72 @@ class Scanner:
         """Mid price of the deepest direct pool to the native coin; None if none of them is active."""
         if base == self.market.wrapped_native:
             return _Price(1, 1)
-        best: _Price | None = None
-        for pool in self._native_pools[base]:
-            reserve0, reserve1 = self.market.exact[2 * pool : 2 * pool + 2]
-            native_first = self.market.pools[pool].token0 == self.market.wrapped_native
-            native, other = (reserve0, reserve1) if native_first else (reserve1, reserve0)
-            if other and native and (best is None or native > best.numerator):
-                best = _Price(native, other)
-        return best
+        book, best, depth = self.market.book, None, 0.0
+        for edge in self._native_edges[base]:
+            if not book.curve[edge] > 0.0:
+                continue
+            reserve = float(book.slope[edge] / book.curve[edge])  # of the native coin, real or virtual
+            if reserve > depth:
+                best, depth = edge, reserve
+        return None if best is None else self._mid_price(best)
+
+    def _mid_price(self, edge: int) -> _Price:
+        """Native wei for a unit of what the edge pays in: exact for pairs, else as float64 has it."""
+        book = self.market.book
+        state = book.states[book.leg_pool[edge >> 1]]
+        if isinstance(state, V2Pair):
+            other, native, _num, _den = state.side(edge & 1)
+            return _Price(native, other)
+        there, back = float(book.slope[edge]), float(book.slope[edge ^ 1])
+        return _Price(*math.sqrt(there / back).as_integer_ratio())
 
     def _size(
         self, block: BlockRef, table: LoopTable, hits: IndexArray, prices: dict[str, _Price | None]
     ) -> _SizedHits:
         """Inputs and bounds for the hits of one length, in float64."""
-        market = self.market
+        market, book = self.market, self.market.book
         amount, bound = np.empty(len(hits)), np.empty(len(hits))
-        kernels.size_hits(hits, table.edges, market.reserve, market.gamma, amount, bound)
+        kernels.size_hits(hits, table.edges, book.slope, book.curve, amount, bound)
+        walk.size_others(hits, table.edges, *self._book_arrays(), amount, bound)
         value = self._native_values(prices)[market.edge_token[table.edges[hits >> 1, 0]]]
-        gas_cost = self.gas.units(table.hops) * self.gas.price(block)
+        legs = table.edges[hits >> 1] >> 1
+        gas = self.gas.per_cycle + self._gas_of_code[book.code[book.leg_pool[legs]]].sum(axis=1)
         # the factor is far above the rounding of these few operations
-        worth = bound * value * (1.0 + 1e-9) - float(gas_cost + self.min_profit)
+        worth = bound * value * (1.0 + 1e-9) - (gas * float(self.gas.price(block)) + float(self.min_profit))
         worth[value == 0.0] = -np.inf  # no price
         return _SizedHits(table, hits, amount, worth)
+
+    def _book_arrays(self) -> tuple[IndexArray, IndexArray, IndexArray, IndexArray, OffsetArray, FloatArray]:
+        book = self.market.book
+        return book.leg_pool, book.leg_i, book.leg_j, book.code, book.params_at, book.params
 
     def _settle(
         self, block: BlockRef, sized: _SizedHits, least: float, prices: dict[str, _Price | None]
     ) -> list[Opportunity]:
         """The exact optimum of every hit that may be worth `least` or more."""
+        chosen = np.flatnonzero(sized.worth >= least)
+        if not len(chosen):
+            return []
+        hits, start = sized.hits[chosen], sized.amount[chosen]
+        table, book = sized.table, self.market.book
+        words = np.zeros((len(hits), table.hops + 1, 4), np.uint64)
+        outcome = np.empty(len(hits), np.int8)
+        settle.settle(
+            hits, table.edges, start, *self._book_arrays(), book.words_at, book.words, words, outcome
+        )
         found = []
-        for i in np.flatnonzero(sized.worth >= least):
-            edges = [int(edge) for edge in sized.table.edges[sized.hits[i] >> 1]]
-            if sized.hits[i] & 1:
+        for n in np.flatnonzero(outcome != settle.NOTHING):
+            edges = table.edges[hits[n] >> 1].tolist()
+            if hits[n] & 1:
                 edges = [edge ^ 1 for edge in reversed(edges)]
-            best = best_amounts(self._hops(edges), float(sized.amount[i]))
-            if best is not None:
-                found.append(self._opportunity(block, edges, best, prices))
+            if outcome[n] == settle.FOUND:
+                amounts = [integer(limbs) for limbs in words[n].tolist()]
+            else:
+                best = best_amounts(self._hops(edges), float(start[n]))
+                if best is None:
+                    continue
+                amounts = list(best.amounts)
+            found.append(self._opportunity(block, edges, tuple(amounts), prices))
         return found
 
     def _native_values(self, prices: dict[str, _Price | None]) -> FloatArray:
@@ -196,21 +241,30 @@ class Scanner:
                 values[self.market.token_index[base]] = price.numerator / price.denominator
         return values
 
-    def _hops(self, edges: list[int]) -> tuple[Hop, ...]:
-        exact, pools = self.market.exact, self.market.pools
-        return tuple((exact[e], exact[e ^ 1], pools[e >> 1].fee_num, pools[e >> 1].fee_den) for e in edges)
+    def _hops(self, edges: list[int]) -> list[Hop]:
+        book = self.market.book
+        hops = []
+        for edge in edges:
+            leg = edge >> 1
+            i, j = int(book.leg_i[leg]), int(book.leg_j[leg])
+            state = book.states[book.leg_pool[leg]]
+            hops.append(Hop(state, j, i) if edge & 1 else Hop(state, i, j))
+        return hops
 
     def _opportunity(
-        self, block: BlockRef, edges: list[int], sized: Sized, prices: dict[str, _Price | None]
+        self, block: BlockRef, edges: list[int], amounts: tuple[int, ...], prices: dict[str, _Price | None]
     ) -> Opportunity:
-        market = self.market
+        market, book = self.market, self.market.book
         specs = [market.tokens[market.edge_token[edge]] for edge in edges]
         specs.append(specs[0])
         tokens = tuple(spec.address for spec in specs)
-        pools = tuple(market.pools[edge >> 1].address for edge in edges)
+        numbers = [int(book.leg_pool[edge >> 1]) for edge in edges]
+        pools = tuple(market.pools[pool].address for pool in numbers)
         price = prices[tokens[0]]
         assert price is not None  # noqa: S101  hits of unpriced bases have been left out
-        units, gas_price = self.gas.units(len(edges)), self.gas.price(block)
+        units = self.gas.per_cycle + sum(int(self._gas_of_code[book.code[pool]]) for pool in numbers)
+        gas_price = self.gas.price(block)
+        gross = amounts[-1] - amounts[0]
         return Opportunity(
             id=opportunity_id(self.chain_id, block.hash, tokens, pools),
             strategy=STRATEGY,
@@ -218,12 +272,12 @@ class Scanner:
             tokens=tokens,
             symbols=tuple(spec.symbol for spec in specs),
             pools=pools,
-            amounts=sized.amounts,
-            gross_profit=sized.profit,
+            amounts=amounts,
+            gross_profit=gross,
             gas_units=units,
             gas_price=gas_price,
             gas_cost=units * gas_price,
-            net_profit=sized.profit * price.numerator // price.denominator - units * gas_price,
+            net_profit=gross * price.numerator // price.denominator - units * gas_price,
             rank=0,
             conflicts_with=None,
         )

@@ -6,7 +6,7 @@ Importing this module imports the scanner, and with it compiles, or loads, every
 from __future__ import annotations
 
 from mev_engine.detect.scanner import GasModel, Scanner
-from mev_engine.market.delta import BlockDelta, BlockRef, PoolSpec, ReserveUpdate, TokenSpec
+from mev_engine.market.delta import BlockDelta, BlockRef, ReserveUpdate, TokenSpec, pair_spec
 from mev_engine.market.market import Market
 
 _UNIT = 10**18
@@ -22,7 +22,7 @@ def warm() -> None:
     tokens = [TokenSpec(f"0x{i:040x}", name, 18) for i, name in enumerate("ABCD", start=1)]
     sides = [(0, 1), (0, 1), (1, 2), (0, 2), (2, 3), (0, 3)]
     pools = [
-        PoolSpec(f"0x{i:040x}", tokens[a].address, tokens[b].address, 1000 * _UNIT, (1000 + 60 * i) * _UNIT)
+        pair_spec(f"0x{i:040x}", tokens[a].address, tokens[b].address, 1000 * _UNIT, (1000 + 60 * i) * _UNIT)
         for i, (a, b) in enumerate(sides)
     ]
     base = tokens[0].address
@@ -30,7 +30,7 @@ def warm() -> None:
     scanner = Scanner(market, chain_id=0, gas=GasModel(0, 0, 0), min_profit=0)
     block = BlockRef(0, "0x" + "0" * 64, "0x" + "0" * 64, 0, 0)
     full = scanner.scan_all(block).opportunities
-    updates = tuple(ReserveUpdate(pool.address, pool.reserve0, pool.reserve1) for pool in pools)
+    updates = tuple(ReserveUpdate(pool.address, pool.state.reserve0, pool.state.reserve1) for pool in pools)
     touched = scanner.scan(block, market.apply(BlockDelta(block, updates))).opportunities
     if full != touched or {len(o.pools) for o in full} != {2, 3, 4}:
         raise RuntimeError(

@@ -13,16 +13,41 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
-from mev_engine.market.delta import BlockDelta, BlockRef, PoolSpec, ReserveUpdate, TokenSpec
+from mev_engine.amm.uniswap_v2 import V2Pair
+from mev_engine.market.delta import (
+    BlockDelta,
+    BlockRef,
+    PoolSpec,
+    ReserveUpdate,
+    StateUpdate,
+    TokenSpec,
+    pair_spec,
+)
 
 VERSION = 1
 _SAFE_INTEGER = 2**53
-_Spec = TypeVar("_Spec", TokenSpec, PoolSpec, BlockRef)
+
+
+@dataclass(frozen=True, slots=True)
+class _PairRow:
+    """A pair of the Uniswap V2 kind as a line has it: the arguments of `pair_spec`."""
+
+    address: str
+    token0: str
+    token1: str
+    reserve0: int
+    reserve1: int
+    fee_num: int
+    fee_den: int
+    protocol: str
+
+
+_Spec = TypeVar("_Spec", TokenSpec, _PairRow, BlockRef)
 
 
 class RecordingError(ValueError):
@@ -49,18 +74,19 @@ class RecordingWriter:
         opened = gzip.open if path.suffix == ".gz" else open
         self._file: IO[Any] = opened(path, "xt", encoding="utf-8")
         header = {"kind": "market", "version": VERSION} | asdict(market)
+        header["pools"] = [_pool_row(pool) for pool in market.pools]
         self._line(header)
 
     def write(self, delta: BlockDelta) -> None:
         row: dict[str, Any] = {
             "kind": "block",
             "block": asdict(delta.block),
-            "updates": [[u.pool, str(u.reserve0), str(u.reserve1)] for u in delta.updates],
+            "updates": [_update_row(update) for update in delta.updates],
         }
         if delta.new_tokens:
             row["new_tokens"] = [asdict(token) for token in delta.new_tokens]
         if delta.new_pools:
-            row["new_pools"] = [asdict(pool) for pool in delta.new_pools]
+            row["new_pools"] = [_pool_row(pool) for pool in delta.new_pools]
         self._line(row)
 
     def close(self) -> None:
@@ -126,7 +152,7 @@ def _market(path: Path, row: dict[str, Any]) -> RecordedMarket:
         wrapped_native=_value(where, row, "wrapped_native", str),
         max_hops=_value(where, row, "max_hops", int),
         tokens=_specs(where, row, "tokens", TokenSpec),
-        pools=_specs(where, row, "pools", PoolSpec),
+        pools=_pairs(where, row, "pools"),
     )
 
 
@@ -145,9 +171,34 @@ def _blocks(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> Iterator
         yield BlockDelta(
             _spec(where, row.get("block"), BlockRef),
             tuple(updates),
-            _specs(where, {"new_tokens": []} | row, "new_tokens", TokenSpec),
-            _specs(where, {"new_pools": []} | row, "new_pools", PoolSpec),
+            new_tokens=_specs(where, {"new_tokens": []} | row, "new_tokens", TokenSpec),
+            new_pools=_pairs(where, {"new_pools": []} | row, "new_pools"),
         )
+
+
+def _update_row(update: ReserveUpdate | StateUpdate) -> list[str]:
+    if not isinstance(update, ReserveUpdate):
+        raise ValueError(f"pool {update.pool}: a recording holds pairs only")
+    return [update.pool, str(update.reserve0), str(update.reserve1)]
+
+
+def _pool_row(pool: PoolSpec) -> dict[str, Any]:
+    """A pool's line. ValueError for what the format does not hold."""
+    pair = pool.state
+    if not isinstance(pair, V2Pair) or pair.fee_num0 != pair.fee_num1:
+        raise ValueError(f"pool {pool.address} ({pool.protocol}): a recording holds pairs with one fee only")
+    fee = pair.fee_num0, pair.fee_den
+    sides = pool.token0, pool.token1, pair.reserve0, pair.reserve1
+    return asdict(_PairRow(pool.address, *sides, *fee, pool.protocol))
+
+
+def _pairs(where: str, row: dict[str, Any], field: str) -> tuple[PoolSpec, ...]:
+    try:
+        return tuple(pair_spec(**asdict(pair)) for pair in _specs(where, row, field, _PairRow))
+    except RecordingError:
+        raise
+    except ValueError as error:
+        raise RecordingError(f"{where}: {error}") from error
 
 
 def _specs(where: str, row: dict[str, Any], field: str, kind: type[_Spec]) -> tuple[_Spec, ...]:
@@ -161,6 +212,7 @@ def _spec(where: str, row: object, kind: type[_Spec]) -> _Spec:
     if not isinstance(row, dict):
         raise RecordingError(f"{where}: {row!r} must be an object with the fields of {kind.__name__}")
     types = {field.name: int if field.type == "int" else str for field in fields(kind)}
+    row = {field.name: field.default for field in fields(kind) if field.default is not MISSING} | row
     if unknown := row.keys() - types.keys():
         raise RecordingError(f"{where}: {kind.__name__} has no field {', '.join(sorted(unknown))}")
     return kind(**{name: _value(where, row, name, expected) for name, expected in types.items()})

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mev_engine.amm.uniswap_v2 import MAX_RESERVE
-from mev_engine.market.delta import PoolSpec, TokenSpec
+from mev_engine.market.delta import PoolSpec, TokenSpec, pair_spec
 
 ASSUMED_DECIMALS = 18
 ASSUMED_FEE_PPM = 3000
@@ -151,7 +151,7 @@ class _Reader:
             fee_ppm = ASSUMED_FEE_PPM
         else:
             fee_ppm = self._integer(line, row, "fee_ppm", 0, 999_999)
-        self.pools[address] = PoolSpec(
+        self.pools[address] = pair_spec(
             address,
             token0,
             token1,

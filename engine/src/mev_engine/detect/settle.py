@@ -1,0 +1,177 @@
+"""The exact optimum of a cycle, to the wei, in a kernel: 256-bit integers that repeat the contracts'.
+
+`detect.exact` is the same search in Python integers, readable, and the reference; what it says of the
+staircase holds here. A family without integers in kernels is left to it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mev_engine.amm import registry
+from mev_engine.detect.exact import MAX_STEPS, MIN_STEPS, WORTH_ANOTHER
+from mev_engine.detect.walk import answer, orient
+from mev_engine.jit import helper, kernel
+from mev_engine.types import FloatArray, IndexArray, LoopArray, OffsetArray, WordArray
+from mev_engine.wide import from_float, store, to_float, u256
+
+FOUND, NOTHING, ELSEWHERE = 1, 0, -1
+"""A gain was found, none is there, or the cycle has a pool that this kernel can't compute."""
+
+
+@helper
+def _hop(e: int, leg_pool: Any, leg_i: Any, leg_j: Any) -> tuple[int, int, int]:
+    k = e >> 1
+    if e & 1:
+        return leg_pool[k], leg_j[k], leg_i[k]
+    return leg_pool[k], leg_i[k], leg_j[k]
+
+
+@helper
+def _forward(
+    edges: Any,
+    first: int,
+    x: Any,
+    leg_pool: Any,
+    leg_i: Any,
+    leg_j: Any,
+    code: Any,
+    words_at: Any,
+    words: Any,
+) -> tuple[Any, bool]:
+    """Output of the hops from `first` on."""
+    for k in range(first, edges.size):
+        p, i, j = _hop(edges[k], leg_pool, leg_i, leg_j)
+        x, ok = registry.quote(code[p], words, words_at[p], i, j, x)
+        if not ok or x == 0:
+            return u256(0), False
+    return x, True
+
+
+@helper
+def _backward(
+    edges: Any, last: int, y: Any, leg_pool: Any, leg_i: Any, leg_j: Any, code: Any, words_at: Any, words: Any
+) -> tuple[Any, bool]:
+    """An input that buys at least y after hop `last` - 1."""
+    for k in range(last - 1, -1, -1):
+        p, i, j = _hop(edges[k], leg_pool, leg_i, leg_j)
+        y, ok = registry.least(code[p], words, words_at[p], i, j, y)
+        if not ok:
+            return y, False
+    return y, True
+
+
+@helper
+def best_trade(
+    edges: Any,
+    start: float,
+    leg_pool: Any,
+    leg_i: Any,
+    leg_j: Any,
+    code: Any,
+    params_at: Any,
+    params: Any,
+    words_at: Any,
+    words: Any,
+) -> Any:
+    """The input (U256) of the most profitable integer trade found around `start`; 0 where none gains."""
+    start = max(start, 1.0)
+    whole_y, whole_slope, whole_curve = answer(edges, leg_pool, leg_i, leg_j, code, params_at, params, start)
+    position, y, slope, curve = 0, 0.0, np.inf, 0.0
+    for k in range(1, edges.size + 1):
+        here = answer(edges[:k], leg_pool, leg_i, leg_j, code, params_at, params, start)
+        if here[1] < slope:
+            position, y, slope, curve = k, here[0], here[1], here[2]
+    # the continuous optimum itself is the first candidate: where an inverse is refused, it is the only one
+    best_x, best_profit = u256(0), u256(0)
+    x = from_float(start)
+    out, ok = _forward(edges, 0, x, leg_pool, leg_i, leg_j, code, words_at, words)
+    if ok and out > x:
+        best_x, best_profit = x, out - x
+    if not slope > 0.0:
+        return best_x
+    floor = max(math.floor(y), 1.0)
+    centre = from_float(floor)
+    for up in range(2):
+        for n in range(MAX_STEPS):
+            step = n + up
+            if not up and centre <= u256(step):
+                break
+            amount = centre + step if up else centre - step
+            # the path around `start` as one Moebius map, seen from this position
+            off = floor - y + (step if up else -step)
+            rest = slope - curve * off
+            if rest <= 0.0:
+                break
+            h = off / rest
+            profit = whole_y - start + whole_slope * h / (1.0 + whole_curve * h) - h
+            least = to_float(best_profit)
+            if n >= MIN_STEPS and profit <= max(least + 1.0, least * (1.0 + WORTH_ANOTHER)):
+                break
+            out, ok = _forward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
+            if not ok:
+                continue
+            x, ok = _backward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
+            if ok and out > x and out - x > best_profit:
+                best_x, best_profit = x, out - x
+    # beyond the position, too, some of the amount may buy nothing
+    if best_profit != 0 and position < edges.size:
+        x, ok = _backward(
+            edges, edges.size, best_x + best_profit, leg_pool, leg_i, leg_j, code, words_at, words
+        )  # fmt: skip
+        if ok and x < best_x:
+            best_x = x
+    return best_x
+
+
+@kernel(
+    "void(int32[::1], int32[:, ::1], float64[::1], int32[::1], int32[::1], int32[::1], int32[::1], "
+    "int64[::1], float64[::1], int64[::1], uint64[::1], uint64[:, :, ::1], int8[::1])"
+)
+def settle(
+    hits: IndexArray,
+    loops: LoopArray,
+    start: FloatArray,
+    leg_pool: IndexArray,
+    leg_i: IndexArray,
+    leg_j: IndexArray,
+    code: IndexArray,
+    params_at: OffsetArray,
+    params: FloatArray,
+    words_at: OffsetArray,
+    words: WordArray,
+    amounts: WordArray,
+    outcome: Any,
+) -> None:
+    """The best trade of each hit around its `start` (raw base units).
+
+    `amounts`: uint64 (hits, hops + 1, 4), the input and each hop's output; `outcome`: int8 (hits,).
+    """
+    hops = loops.shape[1]
+    edges = np.empty(hops, np.int32)
+    for n in range(hits.size):
+        orient(loops, hits[n], edges)
+        outcome[n] = NOTHING
+        for e in edges:
+            if words_at[leg_pool[e >> 1]] < 0:
+                outcome[n] = ELSEWHERE
+        if outcome[n] == ELSEWHERE:
+            continue
+        x = best_trade(
+            edges, start[n], leg_pool, leg_i, leg_j, code, params_at, params, words_at, words
+        )  # fmt: skip
+        if x == 0:
+            continue
+        first, ok = x, True
+        for k in range(hops):
+            store(amounts[n, k], 0, x)
+            p, i, j = _hop(edges[k], leg_pool, leg_i, leg_j)
+            x, ok = registry.quote(code[p], words, words_at[p], i, j, x)
+            if not ok:
+                break
+        store(amounts[n, hops], 0, x)
+        if ok and x > first:
+            outcome[n] = FOUND
