@@ -74,20 +74,19 @@ class Network:
         alive = alive.copy()
         prune(self.ends, alive, self.n_tokens)
         search = _Search(self, alive, self._mid_prices(alive) if log_price is None else log_price)
-        damping = 1e-2
+        wall = np.diag(1e-2 * np.diag(search.laplacian))
         for _ in range(MAX_NEWTON):
             if search.balanced:
                 break
-            step, expected = search.step(damping)
+            step, expected = search.step(wall)
             other = _Search(self, alive, search.log_price + step)
             # near the minimum the gain in value drowns in rounding
             noise = 1e-15 * search.traded
             ratio = (search.bound - other.bound + noise) / (expected + noise)
+            # a step too far has met pools, or ranges, that hold the prices back: keep away from them alone
+            wall = wall / 8 if ratio > 0.75 else 2 * wall if ratio > 0.25 else 4 * wall + other.laplacian
             if ratio > 1e-4:
                 search = other
-            damping = damping / 8 if ratio > 0.75 else damping * (2 if ratio > 0.25 else 8)
-            if damping > 1e12:
-                break
         return Flow(
             search.edges, search.x, search.y, search.gain, search.log_price, search.conductance,
             search.laplacian, search.bound, search.balanced,
@@ -152,11 +151,10 @@ class _Search:
         self.bound = float(self.gain.sum())
         self.balanced = bool(np.abs(self._left[1:]).max(initial=0.0) <= BALANCED * self.traded)
 
-    def step(self, damping: float) -> tuple[FloatArray, float]:
+    def step(self, wall: NDArray[np.float64]) -> tuple[FloatArray, float]:
         """A step in log prices, and by how much it should lower the bound."""
         left, laplacian = self._left[1:], self.laplacian[1:, 1:]
-        diagonal = np.diag(laplacian)
-        matrix = laplacian + np.diag(damping * diagonal + 1e-12 * diagonal.max())
+        matrix = laplacian + wall[1:, 1:] + 1e-12 * np.diag(laplacian).max() * np.eye(len(left))
         step = np.zeros(len(self._left))
         step[1:] = free = np.linalg.solve(matrix, -left)
         longest = float(np.abs(free).max())

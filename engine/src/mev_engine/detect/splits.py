@@ -1,11 +1,11 @@
 """Split trades: one base amount through several pools side by side, proposed in floats, decided in integers.
 
 `detect.dual` proposes trades, in float64 and blind to gas; here they become something that can be carried
-out. First legs whose gas is more than they add are taken out, and flows in a circle that the base token
-is not on are broken, since nothing could start them; each time the rest is solved anew. Then the flow
-becomes swaps in an order in which every input is there before it is needed: what has arrived of a token
-is split over the pools that it goes on to by integer shares, the last and biggest takes the rest, so no
-unit is left over. What the pools' exact integers give for that is the result.
+out. Legs whose gas is more than they add are taken out, and circles that the base token is not on and
+that what comes from it can't start; each time the rest is solved anew. Then the flow becomes swaps in an
+order in which every input is there before it is needed: what has arrived of a token is split over the
+pools that it goes on to by integer shares, the last takes the rest, so no unit is left over.
+What the pools' exact integers give for that is the result.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def best_split(
     ends = np.array([[number[t] for t in pair] for pair in _ends(edge_token, legs).tolist()], np.int32)
     network = Network(book, legs, ends.reshape(-1, 2))
     flow = _worth_their_gas(network, np.asarray(gas, np.float64)[book.code[book.leg_pool[legs]]], fixed)
-    order = _order(network, flow)
-    if order is None:
+    order, _stuck = _order(network, flow)
+    if not order:
         return None, "no flow gains more than its gas"
     if len({ends[n, flow.edges[n] & 1] for n in order}) == len(order):
         return None, "nothing to split: a single cycle is best"
@@ -82,10 +82,10 @@ def _worth_their_gas(network: Network, gas: FloatArray, fixed: float) -> Flow:
     def net(flow: Flow) -> float:
         return flow.bound - fixed - float(gas[flow.edges >= 0].sum())
 
-    flow = _acyclic(network, np.ones(len(network.legs), np.bool_), None)
+    flow = _startable(network, np.ones(len(network.legs), np.bool_), None)
     while True:
         for alive in _trials(network, flow, gas):
-            other = _acyclic(network, alive, flow.log_price)
+            other = _startable(network, alive, flow.log_price)
             if net(other) > net(flow):
                 flow = other
                 break
@@ -121,17 +121,18 @@ def _flags(where: NDArray[np.intp] | np.intp, size: int) -> FlagArray:
     return result
 
 
-def _acyclic(network: Network, alive: FlagArray, log_price: FloatArray | None) -> Flow:
-    """The best flow without circles that miss the base token: of each, the leg of least value goes."""
-    alive = alive.copy()
-    while True:
-        flow = network.solve(alive, log_price)
-        circle = _circle(network, flow)
-        if not circle:
-            return flow
-        value = np.exp(flow.log_price[_pays(network, flow)]) * flow.x
-        alive[min(circle, key=lambda n: value[n])] = False
-        log_price = flow.log_price
+def _startable(network: Network, alive: FlagArray, log_price: FloatArray | None) -> Flow:
+    """The best flow that has an order of execution: while there is none, a leg leaves a circle that stands
+    in its way, that without which most is left."""
+    flow = network.solve(alive, log_price)
+    while stuck := _order(network, flow)[1]:
+        others = []
+        for n in _circle(network, flow, stuck):
+            fewer = alive.copy()
+            fewer[n] = False
+            others.append((network.solve(fewer, flow.log_price), fewer))
+        flow, alive = max(others, key=lambda pair: pair[0].bound)
+    return flow
 
 
 def _pays(network: Network, flow: Flow) -> IndexArray:
@@ -139,63 +140,81 @@ def _pays(network: Network, flow: Flow) -> IndexArray:
     return network.ends[np.arange(len(network.legs)), np.where(flow.edges >= 0, flow.edges & 1, 0)]
 
 
-def _outgoing(network: Network, flow: Flow) -> dict[int, list[int]]:
-    """Trading legs by the token that they pay in, the smallest trades first."""
-    result: dict[int, list[int]] = {}
-    for n in np.argsort(flow.x):
-        if flow.edges[n] >= 0:
-            result.setdefault(int(network.ends[n, flow.edges[n] & 1]), []).append(int(n))
-    return result
-
-
 def _target(network: Network, flow: Flow, n: int) -> int:
     return int(network.ends[n, 1 - (flow.edges[n] & 1)])
 
 
-def _circle(network: Network, flow: Flow) -> list[int]:
-    """Legs of a circle that misses the base token; empty if there is none."""
-    outgoing, done = _outgoing(network, flow), {0}
-    for start in outgoing:
-        path: list[int] = []  # legs from `start` on
-        on_path = {start: 0}
-        waiting = [iter(outgoing.get(start, ()) if start not in done else ())]
-        while waiting:
-            n = next(waiting[-1], None)
-            if n is None:
-                waiting.pop()
-                if path:
-                    token = _target(network, flow, path.pop())
-                    del on_path[token]
-                    done.add(token)
-                continue
-            token = _target(network, flow, n)
-            if token in on_path:
-                return [*path[on_path[token] :], n]
-            if token not in done:
-                path.append(n)
-                on_path[token] = len(path)
-                waiting.append(iter(outgoing.get(token, ())))
-        done.add(start)
-    return []
+def _order(network: Network, flow: Flow) -> tuple[list[int], dict[int, list[int]]]:
+    """Trading legs in an order of execution, and by the token that they pay in those that have none.
 
-
-def _order(network: Network, flow: Flow) -> list[int] | None:
-    """Legs in an order of execution, a token's side by side; None if the flow starts nowhere."""
-    outgoing = _outgoing(network, flow)
-    arrivals: dict[int, int] = {}
-    for legs in outgoing.values():
-        for n in legs:
-            token = _target(network, flow, n)
-            arrivals[token] = arrivals.get(token, 0) + 1
-    order, ready = [], [0]
-    while ready:
-        for n in outgoing.get(ready.pop(), ()):
+    A token goes on when all of it has arrived, to the smallest trades first. Where every token left waits
+    for another one, a leg may go ahead that what is there is enough for, if others are left for the rest."""
+    left: dict[int, list[int]] = {}
+    arrivals = [0] * network.n_tokens
+    pays, targets = _pays(network, flow).tolist(), [0] * len(flow.edges)
+    for n in np.argsort(flow.x).tolist():
+        if flow.edges[n] >= 0:
+            left.setdefault(pays[n], []).append(n)
+            targets[n] = _target(network, flow, n)
+            arrivals[targets[n]] += 1
+    held = [0.0] * network.n_tokens
+    order: list[int] = []
+    ready = [0]
+    while True:
+        if ready:
+            batch = left.pop(ready.pop(), [])
+        else:
+            batch = _ahead(left, targets, held, flow.x)
+            if not batch:
+                return order, left
+        for n in batch:
             order.append(n)
-            token = _target(network, flow, n)
-            arrivals[token] -= 1
-            if token != 0 and not arrivals[token]:
-                ready.append(token)
-    return order or None
+            target = targets[n]
+            held[pays[n]] -= float(flow.x[n])
+            held[target] += float(flow.y[n])
+            arrivals[target] -= 1
+            if target != 0 and not arrivals[target]:
+                ready.append(target)
+
+
+def _ahead(
+    left: dict[int, list[int]], targets: Sequence[int], held: Sequence[float], x: FloatArray
+) -> list[int]:
+    """A leg that can go before all of its token has arrived, taken out of `left`; those first whose
+    output comes back."""
+
+    def returns(n: int, token: int) -> bool:
+        seen, waiting = set(), [targets[n]]
+        while waiting:
+            at = waiting.pop()
+            if at == token:
+                return True
+            if at not in seen:
+                seen.add(at)
+                waiting += [targets[m] for m in left.get(at, ())]
+        return False
+
+    able = [(n, t) for t, legs in left.items() for n in legs if len(legs) > 1 and held[t] >= x[n]]
+    if not able:
+        return []
+    n, token = max(able, key=lambda pair: returns(*pair))
+    left[token].remove(n)
+    return [n]
+
+
+def _circle(network: Network, flow: Flow, stuck: dict[int, list[int]]) -> list[int]:
+    """Legs of a circle of tokens that wait for one another; the legs of a token that never arrives."""
+    into: dict[int, tuple[int, int]] = {}
+    for token, legs in stuck.items():
+        for n in legs:
+            into[_target(network, flow, n)] = n, token
+    path: dict[int, int] = {}  # token -> the leg that it waits for
+    token = next(iter(stuck))
+    while token not in path:
+        if token not in into:
+            return stuck[token]
+        path[token], token = into[token]
+    return list(path.values())[list(path).index(token) :]
 
 
 # --- The decision ------------------------------------------------------------------------------------
@@ -204,19 +223,21 @@ def _order(network: Network, flow: Flow) -> list[int] | None:
 def _execute(network: Network, flow: Flow, order: Sequence[int]) -> tuple[Split | None, str]:
     """The flow in exact integers."""
     book, pays = network.book, _pays(network, flow).tolist()
+    last = {pays[n]: n for n in order}
     held = [0] * network.n_tokens  # what has arrived and has not been paid in
-    weight = [0.0] * network.n_tokens  # of the legs that it still goes to
-    for n in order:
-        weight[pays[n]] += float(flow.x[n])
+    planned = [0.0] * network.n_tokens  # the same, of the flow
     edges, paid, got, spent = [], [], [], 0
-    for position, n in enumerate(order):
-        edge, token, x = int(flow.edges[n]), pays[n], float(flow.x[n])
+    for n in order:
+        edge, token, target, x = int(flow.edges[n]), pays[n], _target(network, flow, n), float(flow.x[n])
         if token == 0:
             amount = round(x)
-        elif position + 1 == len(order) or pays[order[position + 1]] != token:
+        elif n == last[token]:
             amount = held[token]
         else:
-            amount = held[token] * int(math.ldexp(min(x / weight[token], 1.0), _SHARE_BITS)) >> _SHARE_BITS
+            share = min(x / planned[token], 1.0)
+            amount = held[token] * int(math.ldexp(share, _SHARE_BITS)) >> _SHARE_BITS
+        planned[token] -= x
+        planned[target] += float(flow.y[n])
         if not amount:
             continue
         hop = _hop(book, edge)
@@ -229,8 +250,7 @@ def _execute(network: Network, flow: Flow, order: Sequence[int]) -> tuple[Split 
             spent += amount
         else:
             held[token] -= amount
-            weight[token] -= x
-        held[_target(network, flow, n)] += out
+        held[target] += out
         edges.append(edge)
         paid.append(amount)
         got.append(out)
