@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from mev_engine.detect.exact import Hop
 from mev_engine.market.book import Book
 from mev_engine.types import FlagArray, FloatArray, IndexArray, OffsetArray
 
-_MAX_TRIALS = 16  # single legs that are left out, and that join, before a flow is taken for the best
+MAX_TRIALS = 500
+"""Sets of legs that one split is sought among."""
+_MAX_SINGLE = 16  # legs that are left out one by one, and that join, before a flow is taken for the best
 _SHARE_BITS = 53
 
 
@@ -77,20 +80,22 @@ def _ends(edge_token: IndexArray, legs: IndexArray) -> NDArray[np.int32]:
 
 
 def _worth_their_gas(network: Network, gas: FloatArray, fixed: float) -> Flow:
-    """The flow that no leg can leave or join for more net profit, as far as the trials show."""
+    """The flow that no leg can leave or join for more net profit, as far as `MAX_TRIALS` trials show."""
 
     def net(flow: Flow) -> float:
         return flow.bound - fixed - float(gas[flow.edges >= 0].sum())
 
     flow = _startable(network, np.ones(len(network.legs), np.bool_), None)
-    while True:
-        for alive in _trials(network, flow, gas):
+    left, better = MAX_TRIALS, True
+    while better and left:
+        better = False
+        for alive in islice(_trials(network, flow, gas), left):
+            left -= 1
             other = _startable(network, alive, flow.log_price)
             if net(other) > net(flow):
-                flow = other
+                flow, better = other, True
                 break
-        else:
-            return flow
+    return flow
 
 
 def _trials(network: Network, flow: Flow, gas: FloatArray) -> Iterator[FlagArray]:
@@ -107,10 +112,10 @@ def _trials(network: Network, flow: Flow, gas: FloatArray) -> Iterator[FlagArray
     while many > 1:
         yield used & ~_flags(leave[:many], len(used))
         many //= 4
-    for n in leave[:_MAX_TRIALS]:
+    for n in leave[:_MAX_SINGLE]:
         yield used & ~_flags(n, len(used))
     margin = np.where(used, -np.inf, network.gains(flow.log_price) - gas)
-    for n in np.argsort(-margin)[:_MAX_TRIALS]:
+    for n in np.argsort(-margin)[:_MAX_SINGLE]:
         if margin[n] > 0.0:
             yield used | _flags(n, len(used))
 
@@ -123,15 +128,13 @@ def _flags(where: NDArray[np.intp] | np.intp, size: int) -> FlagArray:
 
 def _startable(network: Network, alive: FlagArray, log_price: FloatArray | None) -> Flow:
     """The best flow that has an order of execution: while there is none, a leg leaves a circle that stands
-    in its way, that without which most is left."""
+    in its way, the one estimated to be missed least."""
+    alive = alive.copy()
     flow = network.solve(alive, log_price)
     while stuck := _order(network, flow)[1]:
-        others = []
-        for n in _circle(network, flow, stuck):
-            fewer = alive.copy()
-            fewer[n] = False
-            others.append((network.solve(fewer, flow.log_price), fewer))
-        flow, alive = max(others, key=lambda pair: pair[0].bound)
+        loss = network.losses(flow)
+        alive[min(_circle(network, flow, stuck), key=lambda n: loss[n])] = False
+        flow = network.solve(alive, flow.log_price)
     return flow
 
 
@@ -197,7 +200,7 @@ def _ahead(
     able = [(n, t) for t, legs in left.items() for n in legs if len(legs) > 1 and held[t] >= x[n]]
     if not able:
         return []
-    n, token = max(able, key=lambda pair: returns(*pair))
+    n, token = next((pair for pair in able if returns(*pair)), able[0])
     left[token].remove(n)
     return [n]
 
