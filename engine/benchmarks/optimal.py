@@ -60,11 +60,11 @@ class Batch:
         hits = (2 * np.flatnonzero(rates > 0.0)).astype(np.int32)
         amount, bound = np.empty(len(hits)), np.empty(len(hits))
         amounts = np.zeros((len(hits), loops.shape[1] + 1, 4), np.uint64)
-        outcome = np.empty(len(hits), np.int8)
+        outcome, nothing = np.empty(len(hits), np.int8), np.zeros(len(hits))
         arrays = book.leg_pool, book.leg_i, book.leg_j, book.code, book.params_at, book.params
         started = time.perf_counter()
         kernels.size_hits(hits, loops, book.slope, book.curve, amount, bound)
-        walk.size_others(hits, loops, *arrays, amount, bound)
+        walk.size_others(hits, loops, book.slope, book.curve, nothing, *arrays, amount, bound)
         settle.settle(hits, loops, amount, *effort, *arrays, book.words_at, book.words, amounts, outcome)
         others = {int(n): self._in_python(int(hits[n] >> 1), amount[n]) for n in np.flatnonzero(outcome < 0)}
         seconds = time.perf_counter() - started
@@ -173,9 +173,9 @@ def main() -> int:
                 worse += len(one.below)
                 gain = sum(profit > 0 for profit in one.ours)
                 print(
-                    f"{kind:9} {hops} hops, degenbot {one.peer:8}: {len(one.ours)} cycles, {gain} gain; we earn "
-                    f"more in {one.above}, less in {len(one.below)}; {one.our_seconds * 1e6:.2f} us against "
-                    f"{one.their_seconds * 1e6:.1f}: {one.their_seconds / one.our_seconds:.1f} times faster"
+                    f"{kind:9} {hops} hops, degenbot {one.peer:8}: {len(one.ours)} cycles, {gain} gain; "
+                    f"we earn more in {one.above}, less in {len(one.below)}; "
+                    f"{one.our_seconds * 1e6:.2f} us against {one.their_seconds * 1e6:.1f}: {one.their_seconds / one.our_seconds:.1f} times faster"
                 )
                 for n in one.below[:5]:
                     print(f"    cycle {n}: {one.ours[n]} against {one.theirs[n]}", file=sys.stderr)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from mev_engine.amm import balancer_weighted, curve_stable, solidly, uniswap_v2, uniswap_v3, uniswap_v4
-from mev_engine.amm.errors import SwapRevertedError
+from mev_engine.amm import balancer_weighted, curve_stable, registry, uniswap_v2, uniswap_v3, uniswap_v4
+from mev_engine.amm.solidly import SolidlyVariant
+from mev_engine.amm.solidly_pair import StablePair, VolatilePair
+from mev_engine.market.book import Book
 
 from peers.protocol import Cycle, Hop, decimals_pair
 
@@ -14,7 +17,8 @@ ONE = 10**18
 A_PRECISION = 100
 PoolState = (
     uniswap_v2.V2Pair
-    | solidly.SolidlyPool
+    | VolatilePair
+    | StablePair
     | curve_stable.CurveStablePool
     | balancer_weighted.WeightedPool
     | uniswap_v3.V3Pool
@@ -37,10 +41,12 @@ def _concentrated(hop: Hop) -> dict[str, Any]:
     }
 
 
-def _solidly(hop: Hop) -> solidly.SolidlyPool:
+def _solidly(hop: Hop) -> VolatilePair | StablePair:
     decimals0, decimals1 = decimals_pair(hop)
+    stable = hop["family"] == "solidly_stable"
     fee = hop["fee_den"] - hop["fee_num"]
-    return solidly.SolidlyPool(
+    kind = StablePair if stable else VolatilePair
+    return kind(
         reserve0=int(hop["reserve0"]),
         reserve1=int(hop["reserve1"]),
         scale0=10**decimals0,
@@ -48,8 +54,8 @@ def _solidly(hop: Hop) -> solidly.SolidlyPool:
         fee0=fee,
         fee1=fee,
         fee_den=hop["fee_den"],
-        stable=hop["family"] == "solidly_stable",
-        variant=solidly.SolidlyVariant.VELODROME_V2,
+        stable=stable,
+        variant=SolidlyVariant.VELODROME_V2,
     )
 
 
@@ -99,47 +105,16 @@ def state(hop: Hop) -> PoolState:
 
 def quoter(hop: Hop) -> Callable[[int], int]:
     """Output of an exact input, raw units. SwapRevertedError where it reverts, or is taken in part only."""
-    zero_for_one = hop["zero_for_one"]
-    coins = (0, 1) if zero_for_one else (1, 0)
-
-    def all_of(swap: Any, amount_in: int) -> int:
-        if swap.amount_in != amount_in:
-            raise SwapRevertedError(f"the pool takes {swap.amount_in} of {amount_in}")
-        return int(swap.amount_out)
-
-    match state(hop):
-        case uniswap_v2.V2Pair() as v2:
-            return lambda x: uniswap_v2.exact_in(v2, *coins, x)
-        case uniswap_v3.V3Pool() as v3:
-            return lambda x: all_of(uniswap_v3.exact_in(v3, x, zero_for_one=zero_for_one), x)
-        case uniswap_v4.V4Pool() as v4:
-            return lambda x: all_of(uniswap_v4.exact_in(v4, x, zero_for_one=zero_for_one), x)
-        case solidly.SolidlyPool() as pair:
-            return lambda x: solidly.exact_in(pair, zero_for_one, x)
-        case curve_stable.CurveStablePool() as curve:
-            return lambda x: curve_stable.exact_in(curve, *coins, x)
-        case balancer_weighted.WeightedPool() as weighted:
-            return lambda x: balancer_weighted.exact_in(weighted, *coins, x)
+    pool = state(hop)
+    coins = (0, 1) if hop["zero_for_one"] else (1, 0)
+    return partial(registry.family_of(pool).exact_in, pool, *coins)
 
 
 def marginal_price(hop: Hop) -> float:
     """Output for each unit of the first input, raw units, after the fee."""
-    zero_for_one = hop["zero_for_one"]
-    coins = (0, 1) if zero_for_one else (1, 0)
-    match state(hop):
-        case uniswap_v2.V2Pair() as v2:
-            reserve_in, reserve_out, fee_num, fee_den = v2.side(coins[0])
-            return fee_num * reserve_out / (fee_den * reserve_in)
-        case uniswap_v3.V3Pool() as v3:
-            return uniswap_v3.marginal_price(v3, zero_for_one=zero_for_one)
-        case uniswap_v4.V4Pool() as v4:
-            return uniswap_v4.marginal_price(v4, zero_for_one=zero_for_one)
-        case solidly.SolidlyPool() as pair:
-            return solidly.marginal_price(pair, zero_for_one)
-        case curve_stable.CurveStablePool() as curve:
-            return curve_stable.marginal_price(curve, *coins)
-        case balancer_weighted.WeightedPool() as weighted:
-            return balancer_weighted.marginal_price(weighted, *coins)
+    book = Book()
+    book.add([state(hop)])
+    return float(book.slope[0 if hop["zero_for_one"] else 1])
 
 
 def profit(cycle: Cycle, amount_in: int) -> int:

@@ -22,10 +22,11 @@ from mev_engine.amm.evm import check_range
 from mev_engine.amm.family import Family, Log
 from mev_engine.jit import helper
 from mev_engine.types import FloatArray, WordArray
-from mev_engine.wide import limbs, load, low64, u256
+from mev_engine.wide import load, low64, u256
 
 MAX_RESERVE = 2**112 - 1
 _UINT256 = 2**256
+_LIMB = 2**64 - 1
 
 
 def get_amount_out(amount_in: int, reserve_in: int, reserve_out: int, fee_num: int, fee_den: int) -> int:
@@ -138,8 +139,7 @@ def exact_out(pair: V2Pair, i: int, j: int, amount_out: int) -> int:
 
 def params(pair: V2Pair) -> FloatArray:
     """reserve0, reserve1, and the share of an input of token0 and of token1 that counts."""
-    gammas = pair.fee_num0 / pair.fee_den, pair.fee_num1 / pair.fee_den
-    return np.array((float(pair.reserve0), float(pair.reserve1), *gammas))
+    return np.array(head(pair)[0])
 
 
 @helper
@@ -155,8 +155,16 @@ def respond(params: Any, at: int, i: int, j: int, x: float) -> tuple[float, floa
 
 def words(pair: V2Pair) -> WordArray:
     """reserve0 and reserve1 as four limbs each, then fee_num0, fee_num1, fee_den."""
+    return np.array(head(pair)[1], dtype=np.uint64)
+
+
+def head(pair: V2Pair) -> tuple[list[float], list[int]]:
+    """See `Family.head`: here it is all."""
+    r0, r1 = pair.reserve0, pair.reserve1
+    gammas = pair.fee_num0 / pair.fee_den, pair.fee_num1 / pair.fee_den
     fees = pair.fee_num0, pair.fee_num1, pair.fee_den
-    return np.array([*limbs(pair.reserve0), *limbs(pair.reserve1), *fees], dtype=np.uint64)
+    limbs = (r0 & _LIMB, r0 >> 64, 0, 0, r1 & _LIMB, r1 >> 64, 0, 0)
+    return [float(r0), float(r1), *gammas], [*limbs, *fees]
 
 
 @helper
@@ -205,5 +213,6 @@ FAMILY = Family(
     exact_out=exact_out,
     params=params,
     words=words,
+    head=head,
     events={topic("Sync(uint112,uint112)"): _sync},
 )

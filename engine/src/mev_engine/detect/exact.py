@@ -28,24 +28,28 @@ from mev_engine.amm.errors import SwapRevertedError, UnknownStateError
 from mev_engine.detect.walk import trace
 from mev_engine.market.book import Book
 
-NEAR = 3
-"""Candidates on each side of the optimum that are always tried."""
 MOST_REACH = 2.0**62
 GOLDEN = 0.6180339887498949
+POLISHED = 1e-10
+"""Of an amount: where float64 is trusted to have placed an optimum."""
 
 
 class Effort(NamedTuple):
-    """How many samples are tried, unless the continuous profit leaves no more than a unit, or the
-    share `tolerance` of the profit, to be gained."""
+    """`near`: candidates on each side of the optimum that are always tried. `samples`: how many more are,
+    unless the continuous profit leaves no more than a unit, or the share `tolerance` of the profit, to be
+    gained."""
 
+    near: int
     samples: int
     tolerance: float
 
 
-FAST = Effort(16, 1e-6)
+FAST = Effort(1, 16, 1e-6)
 """For ranking a block's candidates."""
-THOROUGH = Effort(4096, 0.0)
-"""For what is emitted."""
+EMITTED = Effort(8, 512, 1e-9)
+"""For the best of a block, once they are known."""
+THOROUGH = Effort(8, 4096, 0.0)
+"""Where time does not matter: milliseconds a cycle."""
 
 
 class Hop(NamedTuple):
@@ -102,7 +106,7 @@ def best_amounts(hops: Sequence[Hop], start: float, effort: Effort = THOROUGH) -
         gain = math.sqrt(whole_slope) - 1.0
         top = whole_y - start + gain * gain / curve
         centre = math.floor(max(y + slope * gain / curve, 1.0))
-        offsets = _offsets(effort, lambda best: (top - best, slope, curve))
+        offsets = _offsets(effort, float(centre), lambda best: (top - best, slope, curve))
         off = next(offsets)
         while off is not None:
             amount = centre + off
@@ -120,9 +124,9 @@ def best_amounts(hops: Sequence[Hop], start: float, effort: Effort = THOROUGH) -
 
 
 def _offsets(
-    effort: Effort, range_of: Callable[[int], tuple[float, float, float]]
+    effort: Effort, centre: float, range_of: Callable[[int], tuple[float, float, float]]
 ) -> Generator[int | None, int, None]:
-    """Candidates as offsets from the optimum; told the best profit after each, ends with None."""
+    """Candidates as offsets from `centre`; told the best profit after each, ends with None."""
     best = best_off = 0
 
     def told(off: int, profit: int) -> None:
@@ -130,31 +134,39 @@ def _offsets(
         if profit != best:
             best, best_off = profit, off
 
-    for n in range(2 * NEAR + 1):
+    for n in range(2 * effort.near + 1):
         off = (n + 1) >> 1 if n & 1 else -(n >> 1)
         told(off, (yield off))
+    # float64 can't place the optimum of a large amount to the unit: halve the steps towards it
+    step = effort.near * centre * POLISHED
+    while step >= 1.0 and effort.tolerance < POLISHED:
+        for side in (1, -1):
+            off = best_off + int(side * step)
+            told(off, (yield off))
+        step *= 0.5
+    top_off = best_off
     for n in range(effort.samples):
         gap, slope, curve = range_of(best)
         if gap <= max(1.0, effort.tolerance * best):
             break
         reach = min(slope * math.sqrt(gap / curve), MOST_REACH)
-        if 2.0 * (reach - NEAR) < effort.samples - n:
-            for m in range(NEAR + 1, int(reach) + 1):
+        if 2.0 * (reach - effort.near) < effort.samples - n:
+            for m in range(effort.near + 1, int(reach) + 1):
                 yield m
                 yield -m
             break
-        off = sample(n, reach, best_off)
+        off = sample(n, reach, top_off, best_off)
         told(off, (yield off))
     yield None
 
 
-def sample(n: int, reach: float, best: int) -> int:
+def sample(n: int, reach: float, top: int, best: int) -> int:
     """The n-th sample, an offset from the optimum. In turns: near the optimum, where least profit is given
     up; anywhere in reach, where waste may be least; beside the best so far, whose waste changes slowly."""
     if n % 3 == 2:
         return best + ((n // 3) % 16 + 1) * (1 if n & 1 else -1)
     u = 2.0 * (n * GOLDEN % 1.0) - 1.0
-    return int(u * reach) if n % 3 else int(u * u * u * reach)
+    return int(u * reach) if n % 3 else top + int(u * u * u * reach)
 
 
 def amounts_out(hops: Sequence[Hop], amount_in: int) -> tuple[int, ...]:

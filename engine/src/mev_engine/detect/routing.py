@@ -25,7 +25,7 @@ from mev_engine.market.market import Market
 from mev_engine.types import IndexArray
 
 if TYPE_CHECKING:
-    from mev_engine.detect.scanner import GasModel
+    from mev_engine.detect.gas import GasModel
 
 MAX_POOLS = 200
 """Of a group of cycles: those of the best-ranked come first."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mev_engine.amm.uniswap_v2 import V2Pair
 from mev_engine.detect import kernels, settle, walk
-from mev_engine.detect.exact import FAST, THOROUGH, Effort, Hop, best_amounts
+from mev_engine.detect.exact import EMITTED, FAST, Effort, Hop, best_amounts
 from mev_engine.detect.gas import GasModel
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
 from mev_engine.detect.reach import Reach
+from mev_engine.detect.selection import conflicts
 from mev_engine.market.delta import BlockRef
 from mev_engine.market.market import Market
 from mev_engine.market.tables import LoopTable
@@ -26,12 +26,13 @@ from mev_engine.wide import integer
 class ScanResult:
     """`opportunities`: net profit above the floor, best first. `cycles_touched` counts the cycles through
     touched pools (one through several of them each time), `cycles_screened` those of them tested one by one,
-    as their legs may gain (`detect.reach`), both counting both
-    directions of a loop, `cycles_passed` those that gain at the margin. `seconds`: wall time.
+    as their legs may gain (`detect.reach`), both counting both directions of a loop, `cycles_passed` those
+    that gain at the margin. `seconds`: wall time.
 
     When asked for, `unprofitable` has those that gain before gas and fall short of the floor after
     it, best first, and `unsettled` counts the cycles left out of it, none of which can reach the
-    floor. `unpriced`: base tokens without an active pool to the wrapped native coin in this block,
+    floor but for the `deferred` ones: a block has offered more than `Scanner.most`.
+    `unpriced`: base tokens without an active pool to the wrapped native coin in this block,
     whose cycles are therefore among the unsettled."""
 
     opportunities: tuple[Opportunity, ...]
@@ -42,6 +43,7 @@ class ScanResult:
     unsettled: int = 0
     unpriced: tuple[str, ...] = ()
     cycles_touched: int = 0
+    deferred: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +67,38 @@ class _SizedHits:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """An opportunity, and where it came from. Sorts best first."""
+    """A verified trade, and where it came from. `net` is wei after gas. Sorts best first."""
 
-    opportunity: Opportunity
+    net: int
+    edges: list[int]
+    amounts: tuple[int, ...]
+    gas_units: int
     table: LoopTable
     hit: int
     start: float
 
     def __lt__(self, other: _Candidate) -> bool:
-        mine, theirs = self.opportunity, other.opportunity
-        return (-mine.net_profit, mine.id) < (-theirs.net_profit, theirs.id)
+        return (-self.net, self.edges) < (-other.net, other.edges)
 
 
 class Scanner:
     """Finds opportunities in a market. Keeps no state between blocks but its scratch memory."""
 
     def __init__(
-        self, market: Market, *, chain_id: int, gas: GasModel, min_profit: int, refined: int = 16
+        self,
+        market: Market,
+        *,
+        chain_id: int,
+        gas: GasModel,
+        min_profit: int,
+        refined: int = 8,
+        most: int = 256,
     ) -> None:
         """`min_profit`: wei of the native coin after gas; only what is above it is emitted. `refined`: how
-        many of a block's best are searched once more, with all effort (`exact.THOROUGH`)."""
+        many of a block's best are searched once more, with more effort (`exact.EMITTED`). `most`: how many
+        cycles of a block are settled at most, the most promising first; those beyond are counted as
+        `deferred`."""
+        self.most = most
         self.refined = refined
         self.market = market
         self.chain_id = chain_id
@@ -145,25 +159,43 @@ class Scanner:
     ) -> ScanResult:
         prices = {base: self._price(base) for base in self.market.base_tokens}
         sized = [
-            self._size(block, table, table_hits, prices)
+            self._size(block, table, table_hits, prices, pruned=not unprofitable)
             for table, table_hits in zip(self._index.tables, hits, strict=True)
         ]
         worth = np.concatenate([s.worth for s in sized])  # upper bound of net profit over the floor, wei
         least = _least_worth(worth, unprofitable)
+        deferred = int(np.count_nonzero(worth >= 0.0)) - self.most
+        if deferred > 0:
+            least = float(np.partition(worth, -self.most)[-self.most])
         found = sorted(c for s in sized for c in self._settle(block, s, least, prices))
         first = found[: self.refined]
-        found[: len(first)] = [self._refined(candidate, prices) for candidate in first]
-        ranked = [replace(c.opportunity, rank=i) for i, c in enumerate(sorted(found), start=1)]
-        profitable = sum(o.net_profit > self.min_profit for o in ranked)
+        found[: len(first)] = [self._refined(block, candidate, prices) for candidate in first]
+        found.sort()
+        profitable = sum(c.net > self.min_profit for c in found)
+        opportunities = self._ranked(block, found[:profitable])
+        rest = found[profitable:] if unprofitable else []
+        others = [self._opportunity(block, c, rank, None) for rank, c in enumerate(rest, profitable + 1)]
         return ScanResult(
-            opportunities=tuple(mark_conflicts(ranked[:profitable])),
+            opportunities=tuple(opportunities),
             cycles_screened=screened,
             cycles_passed=len(worth),
             seconds=time.perf_counter() - started,
-            unprofitable=tuple(ranked[profitable:]) if unprofitable else (),
+            unprofitable=tuple(others),
             unsettled=int(np.count_nonzero(worth < least)),
+            deferred=max(deferred, 0),
             unpriced=tuple(base for base, price in prices.items() if price is None),
         )
+
+    def _ranked(self, block: BlockRef, found: list[_Candidate]) -> list[Opportunity]:
+        """Opportunities with ranks, and what each conflicts with; `found` is sorted."""
+        pool_of = self.market.book.leg_pool
+        pools = [tuple(int(pool_of[edge >> 1]) for edge in c.edges) for c in found]
+        rivals = conflicts(pools, [c.net for c in found])
+        result: list[Opportunity] = []
+        for rank, (candidate, rival) in enumerate(zip(found, rivals, strict=True), start=1):
+            name = None if rival is None else self._opportunity_id(block, found[rival])
+            result.append(self._opportunity(block, candidate, rank, name))
+        return result
 
     def _price(self, base: str) -> _Price | None:
         """Mid price of the deepest direct pool to the native coin; None if none of them is active."""
@@ -189,18 +221,31 @@ class Scanner:
         return _Price(*math.sqrt(there / back).as_integer_ratio())
 
     def _size(
-        self, block: BlockRef, table: LoopTable, hits: IndexArray, prices: dict[str, _Price | None]
+        self,
+        block: BlockRef,
+        table: LoopTable,
+        hits: IndexArray,
+        prices: dict[str, _Price | None],
+        *,
+        pruned: bool,
     ) -> _SizedHits:
-        """Inputs and bounds for the hits of one length, in float64."""
+        """Inputs and bounds for the hits of one length, in float64; `pruned`: those that can't reach the
+        floor need no input."""
         market, book = self.market, self.market.book
         amount, bound = np.empty(len(hits)), np.empty(len(hits))
         kernels.size_hits(hits, table.edges, book.slope, book.curve, amount, bound)
-        walk.size_others(hits, table.edges, *self._book_arrays(), amount, bound)
         value = self._native_values(prices)[market.edge_token[table.edges[hits >> 1, 0]]]
         legs = table.edges[hits >> 1] >> 1
         gas = self.gas.per_cycle + self._gas_of_code[book.code[book.leg_pool[legs]]].sum(axis=1)
+        cost = gas * float(self.gas.price(block)) + float(self.min_profit)
+        enough = (
+            np.divide(cost, value, out=np.full(len(hits), np.inf), where=value > 0.0) if pruned else -cost
+        )
+        walk.size_others(
+            hits, table.edges, book.slope, book.curve, enough, *self._book_arrays(), amount, bound
+        )
         # the factor is far above the rounding of these few operations
-        worth = bound * value * (1.0 + 1e-9) - (gas * float(self.gas.price(block)) + float(self.min_profit))
+        worth = bound * value * (1.0 + 1e-9) - cost
         worth[value == 0.0] = -np.inf  # no price
         return _SizedHits(table, hits, amount, worth)
 
@@ -214,23 +259,38 @@ class Scanner:
         """The exact optimum of every hit that may be worth `least` or more."""
         chosen = np.flatnonzero(sized.worth >= least)
         hits, start = sized.hits[chosen], sized.amount[chosen]
-        found = []
-        for hit, at, amounts in zip(hits, start, self._best(sized.table, hits, start, FAST), strict=True):
-            if amounts is not None:
-                edges = _edges(sized.table, int(hit))
-                opportunity = self._opportunity(block, edges, amounts, prices)
-                found.append(_Candidate(opportunity, sized.table, int(hit), float(at)))
-        return found
+        found = self._best(sized.table, hits, start, FAST)
+        return [
+            self._candidate(block, sized.table, int(hit), float(at), amounts, prices)
+            for hit, at, amounts in zip(hits, start, found, strict=True)
+            if amounts is not None
+        ]
 
-    def _refined(self, candidate: _Candidate, prices: dict[str, _Price | None]) -> _Candidate:
-        """The same with all effort: what is emitted is the best that the search can find."""
-        one, table = candidate.opportunity, candidate.table
-        hits, start = np.array([candidate.hit], np.int32), np.array([candidate.start])
-        (amounts,) = self._best(table, hits, start, THOROUGH)
-        if amounts is None or amounts[-1] - amounts[0] <= one.gross_profit:
-            return candidate
-        better = self._opportunity(one.block, _edges(table, candidate.hit), amounts, prices)
-        return replace(candidate, opportunity=better)
+    def _candidate(
+        self,
+        block: BlockRef,
+        table: LoopTable,
+        hit: int,
+        start: float,
+        amounts: tuple[int, ...],
+        prices: dict[str, _Price | None],
+    ) -> _Candidate:
+        book, edges = self.market.book, _edges(table, hit)
+        price = prices[self.market.tokens[self.market.edge_token[edges[0]]].address]
+        assert price is not None  # noqa: S101  hits of unpriced bases have been left out
+        units = self.gas.per_cycle
+        for edge in edges:
+            units += int(self._gas_of_code[book.code[book.leg_pool[edge >> 1]]])
+        gross = (amounts[-1] - amounts[0]) * price.numerator // price.denominator
+        return _Candidate(gross - units * self.gas.price(block), edges, amounts, units, table, hit, start)
+
+    def _refined(self, block: BlockRef, one: _Candidate, prices: dict[str, _Price | None]) -> _Candidate:
+        """The same, searched with more effort."""
+        hits, start = np.array([one.hit], np.int32), np.array([one.start])
+        (amounts,) = self._best(one.table, hits, start, EMITTED)
+        if amounts is None:
+            return one
+        return min(one, self._candidate(block, one.table, one.hit, one.start, amounts, prices))
 
     def _best(
         self, table: LoopTable, hits: IndexArray, start: FloatArray, effort: Effort
@@ -269,35 +329,36 @@ class Scanner:
             hops.append(Hop(state, j, i) if edge & 1 else Hop(state, i, j))
         return hops
 
+    def _path(self, edges: list[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Addresses of tokens (the first again at the end) and pools."""
+        market, leg_pool = self.market, self.market.book.leg_pool
+        tokens = [market.tokens[market.edge_token[edge]].address for edge in edges]
+        return (*tokens, tokens[0]), tuple(market.pools[leg_pool[edge >> 1]].address for edge in edges)
+
+    def _opportunity_id(self, block: BlockRef, candidate: _Candidate) -> str:
+        return opportunity_id(self.chain_id, block.hash, *self._path(candidate.edges))
+
     def _opportunity(
-        self, block: BlockRef, edges: list[int], amounts: tuple[int, ...], prices: dict[str, _Price | None]
+        self, block: BlockRef, candidate: _Candidate, rank: int, conflicts_with: str | None
     ) -> Opportunity:
-        market, book = self.market, self.market.book
-        specs = [market.tokens[market.edge_token[edge]] for edge in edges]
-        specs.append(specs[0])
-        tokens = tuple(spec.address for spec in specs)
-        numbers = [int(book.leg_pool[edge >> 1]) for edge in edges]
-        pools = tuple(market.pools[pool].address for pool in numbers)
-        price = prices[tokens[0]]
-        assert price is not None  # noqa: S101  hits of unpriced bases have been left out
-        units = self.gas.per_cycle + sum(int(self._gas_of_code[book.code[pool]]) for pool in numbers)
+        tokens, pools = self._path(candidate.edges)
+        specs = [self.market.tokens[self.market.token_index[token]] for token in tokens]
         gas_price = self.gas.price(block)
-        gross = amounts[-1] - amounts[0]
         return Opportunity(
-            id=opportunity_id(self.chain_id, block.hash, tokens, pools),
+            id=self._opportunity_id(block, candidate),
             strategy=STRATEGY,
             block=block,
             tokens=tokens,
             symbols=tuple(spec.symbol for spec in specs),
             pools=pools,
-            amounts=amounts,
-            gross_profit=gross,
-            gas_units=units,
+            amounts=candidate.amounts,
+            gross_profit=candidate.amounts[-1] - candidate.amounts[0],
+            gas_units=candidate.gas_units,
             gas_price=gas_price,
-            gas_cost=units * gas_price,
-            net_profit=gross * price.numerator // price.denominator - units * gas_price,
-            rank=0,
-            conflicts_with=None,
+            gas_cost=candidate.gas_units * gas_price,
+            net_profit=candidate.net,
+            rank=rank,
+            conflicts_with=conflicts_with,
         )
 
 
@@ -313,15 +374,3 @@ def _least_worth(worth: FloatArray, unprofitable: int) -> float:
     others = worth[(worth < 0.0) & np.isfinite(worth)]
     wanted = min(unprofitable, len(others))
     return float(np.partition(others, -wanted)[-wanted]) if wanted else 0.0
-
-
-def mark_conflicts(ranked: Iterable[Opportunity]) -> list[Opportunity]:
-    """Best first, give each pool to the first that wants it; later ones name who has it."""
-    owner: dict[str, str] = {}
-    result = []
-    for opportunity in ranked:
-        rival = next((owner[pool] for pool in opportunity.pools if pool in owner), None)
-        if rival is None:
-            owner |= dict.fromkeys(opportunity.pools, opportunity.id)
-        result.append(replace(opportunity, conflicts_with=rival))
-    return result

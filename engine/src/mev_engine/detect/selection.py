@@ -37,26 +37,33 @@ class Packing:
 
 def select(ranked: Iterable[Opportunity]) -> list[Opportunity]:
     """The same opportunities in the same order (best first), with `conflicts_with` set: None for those to
-    take, else the id of the first taken one that shares a pool.
-
-    The taken ones are the best set by net profit; those that gain nothing are taken where no taken one
-    is in their way.
-    """
+    take, else the id of the first taken one that shares a pool."""
     found = list(ranked)
-    taken = set(pack([o.pools for o in found], [o.net_profit for o in found]).chosen)
-    owner: dict[str, str] = {}
+    rivals = conflicts([o.pools for o in found], [o.net_profit for o in found])
+    return [
+        replace(o, conflicts_with=None if rival is None else found[rival].id)
+        for o, rival in zip(found, rivals, strict=True)
+    ]
+
+
+def conflicts(pools: Sequence[Sequence[Hashable]], values: Sequence[int]) -> list[int | None]:
+    """For each of some opportunities, best first: None if it is to be taken, else the position of the first
+    taken one that shares a pool.
+
+    The taken ones are the best set by value; those that gain nothing are taken where no taken one is in
+    their way.
+    """
+    taken = set(pack(pools, values).chosen)
+    owner: dict[Hashable, int] = {}
     for n in sorted(taken):
-        owner |= dict.fromkeys(found[n].pools, found[n].id)
-    order = {found[n].id: n for n in taken}
-    result = []
-    for n, opportunity in enumerate(found):
-        rivals = [owner[pool] for pool in opportunity.pools if pool in owner]
+        owner |= dict.fromkeys(pools[n], n)
+    result: list[int | None] = []
+    for n, own in enumerate(pools):
+        rivals = [owner[pool] for pool in own if pool in owner]
         if n not in taken and not rivals:
-            owner |= dict.fromkeys(opportunity.pools, opportunity.id)
-            order[opportunity.id] = n
+            owner |= dict.fromkeys(own, n)
             taken.add(n)
-        rival = None if n in taken else min(rivals, key=order.__getitem__)
-        result.append(replace(opportunity, conflicts_with=rival))
+        result.append(None if n in taken else min(rivals))
     return result
 
 

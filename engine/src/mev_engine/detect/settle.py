@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mev_engine.amm import registry
-from mev_engine.detect.exact import GOLDEN, MOST_REACH, NEAR
+from mev_engine.detect.exact import GOLDEN, MOST_REACH, POLISHED
 from mev_engine.detect.walk import answer, orient
 from mev_engine.jit import helper, kernel
 from mev_engine.types import FloatArray, IndexArray, LoopArray, OffsetArray, WordArray
@@ -65,12 +65,12 @@ def _backward(
 
 
 @helper
-def sample(n: int, reach: float, best: int) -> int:
+def sample(n: int, reach: float, top: int, best: int) -> int:
     """`exact.sample`, which see."""
     if n % 3 == 2:
         return best + ((n // 3) % 16 + 1) * (1 if n & 1 else -1)
     u = 2.0 * (n * GOLDEN % 1.0) - 1.0
-    return int(u * reach) if n % 3 else int(u * u * u * reach)
+    return int(u * reach) if n % 3 else top + int(u * u * u * reach)
 
 
 @helper
@@ -104,6 +104,7 @@ def _try(
 def best_trade(
     edges: Any,
     start: float,
+    near: int,
     samples: int,
     tolerance: float,
     leg_pool: Any,
@@ -135,7 +136,7 @@ def best_trade(
     top = whole_y - start + gain * gain / curve
     centre = from_float(max(y + slope * gain / curve, 1.0))
     best_off = 0
-    for n in range(2 * NEAR + 1):
+    for n in range(2 * near + 1):
         off = (n + 1) >> 1 if n & 1 else -(n >> 1)
         before = best_profit
         best_x, best_profit = _try(
@@ -143,15 +144,29 @@ def best_trade(
         )  # fmt: skip
         if best_profit != before:
             best_off = off
+    # float64 can't place the optimum of a large amount to the unit: halve the steps towards it
+    step = near * to_float(centre) * POLISHED
+    while step >= 1.0 and tolerance < POLISHED:
+        for side in range(2):
+            off = best_off + int(-step if side else step)
+            before = best_profit
+            best_x, best_profit = _try(
+                edges, position, centre, off, best_x, best_profit,
+                leg_pool, leg_i, leg_j, code, words_at, words,
+            )  # fmt: skip
+            if best_profit != before:
+                best_off = off
+        step *= 0.5
+    top_off = best_off
     for n in range(samples):
         gap = top - to_float(best_profit)
         if gap <= max(1.0, tolerance * to_float(best_profit)):
             break
         reach = min(slope * math.sqrt(gap / curve), MOST_REACH)
-        few = 2.0 * (reach - NEAR) < samples - n
-        for m in range(NEAR + 1, int(reach) + 1 if few else NEAR + 2):
+        few = 2.0 * (reach - near) < samples - n
+        for m in range(near + 1, int(reach) + 1 if few else near + 2):
             for side in range(2 if few else 1):
-                off = (-m if side else m) if few else sample(n, reach, best_off)
+                off = (-m if side else m) if few else sample(n, reach, top_off, best_off)
                 before = best_profit
                 best_x, best_profit = _try(
                     edges, position, centre, off, best_x, best_profit,
@@ -172,13 +187,14 @@ def best_trade(
 
 
 @kernel(
-    "void(int32[::1], int32[:, ::1], float64[::1], int64, float64, int32[::1], int32[::1], int32[::1], "
-    "int32[::1], int64[::1], float64[::1], int64[::1], uint64[::1], uint64[:, :, ::1], int8[::1])"
+    "void(int32[::1], int32[:, ::1], float64[::1], int64, int64, float64, int32[::1], int32[::1], "
+    "int32[::1], int32[::1], int64[::1], float64[::1], int64[::1], uint64[::1], uint64[:, :, ::1], int8[::1])"
 )
 def settle(
     hits: IndexArray,
     loops: LoopArray,
     start: FloatArray,
+    near: int,
     samples: int,
     tolerance: float,
     leg_pool: IndexArray,
@@ -192,7 +208,7 @@ def settle(
     amounts: WordArray,
     outcome: Any,
 ) -> None:
-    """The best trade of each hit around its `start` (raw base units). `samples`, `tolerance`: `exact.Effort`.
+    """The best trade of each hit around its `start` (raw base units), with an `exact.Effort`.
 
     `amounts`: uint64 (hits, hops + 1, 4), the input and each hop's output; `outcome`: int8 (hits,).
     """
@@ -207,8 +223,8 @@ def settle(
         if outcome[n] == ELSEWHERE:
             continue
         x = best_trade(
-            edges, start[n], samples, tolerance, leg_pool, leg_i, leg_j, code, params_at, params, words_at,
-            words,
+            edges, start[n], near, samples, tolerance, leg_pool, leg_i, leg_j, code, params_at, params,
+            words_at, words,
         )  # fmt: skip
         if x == 0:
             continue

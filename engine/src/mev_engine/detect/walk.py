@@ -76,12 +76,15 @@ def orient(loops: Any, hit: int, edges: Any) -> None:
 
 
 @kernel(
-    "void(int32[::1], int32[:, ::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
-    "float64[::1], float64[::1], float64[::1])"
+    "void(int32[::1], int32[:, ::1], float64[::1], float64[::1], float64[::1], int32[::1], int32[::1], "
+    "int32[::1], int32[::1], int64[::1], float64[::1], float64[::1], float64[::1])"
 )
 def size_others(
     hits: IndexArray,
     loops: LoopArray,
+    slope: FloatArray,
+    curve: FloatArray,
+    enough: FloatArray,
     leg_pool: IndexArray,
     leg_i: IndexArray,
     leg_j: IndexArray,
@@ -91,15 +94,30 @@ def size_others(
     amount: FloatArray,
     bound: FloatArray,
 ) -> None:
-    """`size_hits` for the hits with a pool that is no constant product; leaves the others as they are."""
+    """`size_hits` for the hits with a pool that is no constant product; leaves the others as they are.
+
+    No pool pays more than its marginal rate, so taking the others' curves as straight bounds a cycle's
+    profit from above. Where that bound is below `enough` (raw base units, one a hit) it is the answer, and
+    the walk, which takes a hundred times as long, is spared.
+    """
     hops = loops.shape[1]
     edges = np.empty(hops, np.int32)
     for n in range(hits.size):
         orient(loops, hits[n], edges)
-        constant_product = True
-        for k in range(hops):
-            constant_product &= code[leg_pool[edges[k] >> 1]] == 1
-        if not constant_product:
+        constant_product, a, b = True, 1.0, 0.0
+        for e in edges:
+            if code[leg_pool[e >> 1]] == 1:
+                b += a * curve[e]
+            else:
+                constant_product = False
+            a *= slope[e]
+        if constant_product:
+            continue
+        gain = math.sqrt(a) - 1.0
+        most = gain * gain / b * (1.0 + 1e-9) if b > 0.0 else np.inf
+        if most < enough[n]:
+            amount[n], bound[n] = 0.0, most
+        else:
             x, y = best_input(edges, leg_pool, leg_i, leg_j, code, params_at, params)
             amount[n], bound[n] = x, y - x + _ERROR * y
 

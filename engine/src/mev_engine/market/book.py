@@ -24,6 +24,8 @@ from mev_engine.amm import registry
 from mev_engine.jit import kernel
 from mev_engine.types import FloatArray, IndexArray, OffsetArray, WordArray
 
+_NOT_YET = object()
+
 
 class Book:
     """States of all pools. Numbers of pools and legs never change."""
@@ -44,7 +46,7 @@ class Book:
         self.curve: FloatArray = np.empty(0)
         self._used = [0, 0]  # of params, of words
         self._room: list[tuple[int, int]] = []  # a pool's places in both heaps
-        self._ticks: list[Any] = []  # the mapping a record was laid out from, for families with a head
+        self._laid_out: list[Any] = []  # the ticks that a record was laid out from; None where there are none
 
     @property
     def n_pools(self) -> int:
@@ -79,7 +81,7 @@ class Book:
         self.params_at = np.concatenate([self.params_at, np.full(len(states), -1)])
         self.words_at = np.concatenate([self.words_at, np.full(len(states), -1)])
         self._room += [(0, 0)] * len(states)
-        self._ticks += [None] * len(states)
+        self._laid_out += [_NOT_YET] * len(states)
         self.states += states
         for pool, state in enumerate(states, first):
             self._write(pool, state)
@@ -108,7 +110,7 @@ class Book:
         was raised."""
         legs = self.legs_of(pools)
         edges = np.concatenate([2 * legs, 2 * legs + 1])
-        kept = [(self.states[p], self._room[p], self._ticks[p]) for p in pools]
+        kept = [(self.states[p], self._room[p], self._laid_out[p]) for p in pools]
         answers = {name: getattr(self, name)[edges] for name in ("slope", "curve", "log_rate")}
         heaps, used = (self.params, self.words), self._used.copy()
         places = self.params_at[pools], self.words_at[pools]
@@ -120,7 +122,7 @@ class Book:
             yield
         finally:
             for p, (state, room, ticks) in zip(pools, kept, strict=True):
-                self.states[p], self._room[p], self._ticks[p] = state, room, ticks
+                self.states[p], self._room[p], self._laid_out[p] = state, room, ticks
             for name, values in answers.items():
                 getattr(self, name)[edges] = values
             self.params, self.words = heaps
@@ -134,13 +136,13 @@ class Book:
     def _write(self, pool: int, state: Any) -> None:
         family = registry.family_of(state)
         ticks = getattr(state, "ticks", None)
-        if family.head is not None and ticks is self._ticks[pool]:
+        if family.head is not None and ticks is self._laid_out[pool]:
             params, words = family.head(state)
             at, start = self.params_at[pool], self.words_at[pool]
             self.params[at : at + len(params)] = params
             self.words[start : start + len(words)] = words
             return
-        self._ticks[pool] = ticks
+        self._laid_out[pool] = ticks
         room = list(self._room[pool])
         room[0] = self._place(0, pool, family.params(state), room[0])
         if family.words is not None:

@@ -31,6 +31,7 @@ class Market:
         self.token_index: dict[str, int] = {}
         self.pool_index: dict[str, int] = {}
         self.excluded: dict[str, str] = {}  # pools left out, with the reason
+        self._flagged: dict[str, str] = {}  # tokens whose pools are left out
         self.book = Book()
         self.edge_token: IndexArray = np.empty(0, dtype=np.int32)  # token that the edge pays in
         self.cycles = cycles.EMPTY
@@ -192,10 +193,9 @@ class Market:
 
     def _fit(self, tokens: list[TokenSpec], pools: list[PoolSpec]) -> list[PoolSpec]:
         """Those whose tokens do what the pools' maths assumes; the others go to `excluded`."""
-        flagged = {
-            t.address: f"{t.symbol} ({t.address}) is {t.flag}" for t in (*self.tokens, *tokens) if t.flag
-        }
-        if not flagged:
+        self._flagged |= {t.address: f"{t.symbol} ({t.address}) is {t.flag}" for t in tokens if t.flag}
+        flagged = self._flagged
+        if not flagged or not pools:
             return pools
         reasons = {pool.address: [flagged[t] for t in pool.tokens if t in flagged] for pool in pools}
         self.excluded |= {address: "; ".join(found) for address, found in reasons.items() if found}
