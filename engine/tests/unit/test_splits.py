@@ -50,6 +50,8 @@ def check(split: Split, states: Sequence[Any], ends: Ends) -> None:
         token = ends[pool][i]
         if token == 0:
             spent += paid
+            if family.name == "uniswap_v2":  # nothing is paid in that only rounds away
+                assert family.exact_in(states[pool], i, 1 - i, paid - 1) < got
         else:
             held[token] -= paid
             assert held[token] >= 0
@@ -260,6 +262,20 @@ def test_a_circle_that_the_base_amount_carries_is_executed() -> None:
     assert split is not None
     assert {edge >> 1 for edge in split.edges} == {0, 1, 2, 3}
     assert split.gross >= split.bound * (1 - 1e-6)
+
+
+def test_what_buys_nothing_goes_the_other_way() -> None:
+    # fails if a share too small for a unit of the coarse token 2 is paid in, or is lost
+    e = 10**9
+    states = [V2Pair(e, e * 13 // 10), V2Pair(e, e), V2Pair(3_000, 3), V2Pair(3, 3_000)]
+    ends = [(0, 1), (1, 0), (1, 2), (2, 0)]
+    assert best_split(*network(states, ends), 0, gas=FREE, fixed=0.0) == (
+        None,
+        "nothing to split: a single cycle is best",
+    )
+    split = solve([*states, V2Pair(e, e)], [*ends, (1, 0)])
+    assert split is not None
+    assert sorted(edge >> 1 for edge in split.edges) == [0, 1, 4]
 
 
 def test_two_legs_of_one_pool_are_refused() -> None:
