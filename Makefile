@@ -72,5 +72,5 @@ clean: ## delete the cached Debian trees and what `setup` installed
 	@for host in /var/lib/mev-platform/hosts/*/; do
 	  [ ! -e "$$host" ] || { echo "$$host is a host that needs them: destroy it first (make down)" >&2; exit 1; }
 	done
-	rm -rf .cache engine/devchain/node_modules .venv
+	rm -rf .cache engine/devchain/node_modules engine/tests/contracts/node_modules .venv
 	bin/as-root rm -rf /var/cache/mev-platform

@@ -13,7 +13,6 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
-LOCKS = [*ROOT.glob("requirements/*.txt"), *ROOT.glob("engine/**/requirements.txt")]
 PUBLIC = re.compile(
     # the registries themselves, what the guide and the licences name, and addresses that lead nowhere
     r"(pypi\.org|files\.pythonhosted\.org|registry\.npmjs\.org|deb\.debian\.org|[a-z.]*debian\.org)$"
@@ -27,6 +26,9 @@ def tracked(*patterns: str) -> list[Path]:
         check=True, capture_output=True, text=True,
     ).stdout.split("\0")  # fmt: skip
     return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+
+
+LOCKS = tracked("requirements/*.txt", "engine/*requirements.txt")
 
 
 def test_galaxy_requirements_are_what_the_locked_ansible_brings() -> None:

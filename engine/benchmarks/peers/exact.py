@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from mev_engine.amm import balancer_weighted, curve_stable, solidly, uniswap_v2, uniswap_v3, uniswap_v4
 from mev_engine.amm.errors import SwapRevertedError
@@ -13,7 +13,8 @@ from peers.protocol import Cycle, Hop, decimals_pair
 ONE = 10**18
 A_PRECISION = 100
 PoolState = (
-    solidly.SolidlyPool
+    uniswap_v2.V2Pair
+    | solidly.SolidlyPool
     | curve_stable.CurveStablePool
     | balancer_weighted.WeightedPool
     | uniswap_v3.V3Pool
@@ -21,18 +22,9 @@ PoolState = (
 )
 
 
-class Reserves(NamedTuple):
-    """A V2 pool seen from its input: reserves in raw units, fee_num / fee_den of the input counts."""
-
-    reserve_in: int
-    reserve_out: int
-    fee_num: int
-    fee_den: int
-
-
-def _v2(hop: Hop) -> Reserves:
-    reserves = int(hop["reserve0"]), int(hop["reserve1"])
-    return Reserves(*(reserves if hop["zero_for_one"] else reserves[::-1]), hop["fee_num"], hop["fee_den"])
+def _v2(hop: Hop) -> uniswap_v2.V2Pair:
+    fee = hop["fee_num"], hop["fee_num"], hop["fee_den"]
+    return uniswap_v2.V2Pair(int(hop["reserve0"]), int(hop["reserve1"]), *fee)
 
 
 def _concentrated(hop: Hop) -> dict[str, Any]:
@@ -87,7 +79,7 @@ def _weighted(hop: Hop) -> balancer_weighted.WeightedPool:
     )
 
 
-def state(hop: Hop) -> Reserves | PoolState:
+def state(hop: Hop) -> PoolState:
     """The hop's pool as our state; ValueError where that is not one a pool can have."""
     match hop["family"]:
         case "uniswap_v2":
@@ -116,8 +108,8 @@ def quoter(hop: Hop) -> Callable[[int], int]:
         return int(swap.amount_out)
 
     match state(hop):
-        case Reserves() as v2:
-            return lambda x: uniswap_v2.get_amount_out(x, *v2)
+        case uniswap_v2.V2Pair() as v2:
+            return lambda x: uniswap_v2.exact_in(v2, *coins, x)
         case uniswap_v3.V3Pool() as v3:
             return lambda x: all_of(uniswap_v3.exact_in(v3, x, zero_for_one=zero_for_one), x)
         case uniswap_v4.V4Pool() as v4:
@@ -135,8 +127,9 @@ def marginal_price(hop: Hop) -> float:
     zero_for_one = hop["zero_for_one"]
     coins = (0, 1) if zero_for_one else (1, 0)
     match state(hop):
-        case Reserves() as v2:
-            return v2.fee_num * v2.reserve_out / (v2.fee_den * v2.reserve_in)
+        case uniswap_v2.V2Pair() as v2:
+            reserve_in, reserve_out, fee_num, fee_den = v2.side(coins[0])
+            return fee_num * reserve_out / (fee_den * reserve_in)
         case uniswap_v3.V3Pool() as v3:
             return uniswap_v3.marginal_price(v3, zero_for_one=zero_for_one)
         case uniswap_v4.V4Pool() as v4:

@@ -13,7 +13,8 @@ from mev_devchain.deploy import Contracts, Deployment, connect, deploy, rpc_call
 from mev_devchain.market import MarketSpec, from_seed, from_snapshot
 from mev_devchain.trader import Trader
 from mev_engine.chain.decode import SYNC, block_logs, block_ref
-from mev_engine.detect.scanner import GasModel, Scanner
+from mev_engine.detect.gas import GasModel
+from mev_engine.detect.scanner import Scanner
 from mev_engine.market.delta import BlockDelta, ReserveUpdate, TokenSpec, pair_spec
 from mev_engine.market.market import Market
 from needs import data_folder

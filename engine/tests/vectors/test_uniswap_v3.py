@@ -21,6 +21,7 @@ from mev_engine.amm.concentrated import (
     MIN_SQRT_PRICE,
     MIN_TICK,
     Step,
+    Swap,
     extreme_price,
     next_price_from_input,
     next_price_from_output,
@@ -223,10 +224,16 @@ def test_steps_published_by_v3_core(arguments: tuple[int, int, int, int, int], s
     assert swap_step(*arguments) == step
 
 
+def take(pool: V3Pool, amount: int, *, zero_for_one: bool) -> Swap:
+    """The pool's own swap of an input: unlike the quoter it may end without taking anything."""
+    limit = extreme_price(zero_for_one=zero_for_one)
+    return swap(pool, zero_for_one=zero_for_one, amount=amount, sqrt_price_limit_x96=limit)
+
+
 def check_laws(pool: V3Pool, amount: int, more: int, *, zero_for_one: bool) -> None:
     """Laws of the contract's rounding, always against the trader. A rounding turned breaks one of them."""
-    one = exact_in(pool, amount, zero_for_one=zero_for_one)
-    both = exact_in(pool, amount + more, zero_for_one=zero_for_one)
+    one = take(pool, amount, zero_for_one=zero_for_one)
+    both = take(pool, amount + more, zero_for_one=zero_for_one)
     assert one.amount_in <= amount
     assert one.amount_out <= both.amount_out
     rate = marginal_price(pool, zero_for_one=zero_for_one)
@@ -239,10 +246,10 @@ def check_laws(pool: V3Pool, amount: int, more: int, *, zero_for_one: bool) -> N
         assert back.amount_in <= one.amount_in or at_stop
     pool_after = pool.after(one)  # checks tick against price and liquidity against the map
     if one.amount_out:
-        returned = exact_in(pool_after, one.amount_out, zero_for_one=not zero_for_one)
+        returned = take(pool_after, one.amount_out, zero_for_one=not zero_for_one)
         assert returned.amount_out <= one.amount_in
     if one.sqrt_price_x96 != extreme_price(zero_for_one=zero_for_one):
-        rest = exact_in(pool_after, more, zero_for_one=zero_for_one)
+        rest = take(pool_after, more, zero_for_one=zero_for_one)
         assert one.amount_out + rest.amount_out <= both.amount_out
 
 
@@ -294,9 +301,9 @@ def test_a_window_answers_as_the_whole_map_or_not_at_all(
         ticks={t: net for t, net in whole.ticks.items() if known[0] <= t <= known[1]},
         known=known,
     )
-    expected = exact_in(whole, amount, zero_for_one=zero_for_one)
+    expected = take(whole, amount, zero_for_one=zero_for_one)
     try:
-        assert exact_in(window, amount, zero_for_one=zero_for_one) == expected
+        assert take(window, amount, zero_for_one=zero_for_one) == expected
     except UnknownStateError:
         end = sqrt_price_at_tick(known[0] if zero_for_one else known[1])
         assert expected.sqrt_price_x96 <= end if zero_for_one else expected.sqrt_price_x96 >= end

@@ -63,11 +63,11 @@ class StablePool(VaultPool):
     """A stable pool's state: that of `VaultPool`, and
 
     `amp`: the amplification A n^(n-1) times 1000, at that block. `rounds_invariant_up`: the code of
-    V2's StablePool and MetaStablePool, which rounds D up; composable pools and V3 truncate. `bpt`:
-    index of the pool's own share token among the tokens of a composable pool; swaps against it are
-    joins and exits, and refused. `surge`: V3's StableSurge hook, where the pool has it.
-    `max_imbalance`: V3 pools whose code has it (10,000) revert where a swap leaves the largest live
-    balance at that many times the least or more.
+    V2's StablePool and MetaStablePool of 2021, which rounds D up; the StablePool of 2022 (factory
+    "stable-pool-v2"), composable pools and V3 truncate. `bpt`: index of the pool's own share token
+    among the tokens of a composable pool; swaps against it are joins and exits, and refused. `surge`:
+    V3's StableSurge hook, where the pool has it. `max_imbalance`: V3 pools whose code has it (10,000)
+    revert where a swap leaves the largest live balance at that many times the least or more.
     """
 
     amp: int
@@ -155,7 +155,7 @@ def marginal_price(pool: StablePool, token_in: int, token_out: int) -> float:
 
 
 def invariant_truncated(amp: int, balances: Sequence[int]) -> int:
-    """D by Newton's method, each division truncated: V3's computeInvariant and V2's composable pools.
+    """D by Newton's method, each division truncated: V3's computeInvariant, V2's pools since 2022.
 
     `amp` with its precision of 1000, `balances` with 18 decimals.
     """
@@ -166,9 +166,10 @@ def invariant_truncated(amp: int, balances: Sequence[int]) -> int:
     for _ in range(_MAX_ITERATIONS):
         d_p = d
         for balance in balances:
+            product = word(d_p * d)
             if balance == 0:
                 raise SwapRevertedError("ZERO_DIVISION")
-            d_p = word(d_p * d) // word(balance * n)
+            d_p = product // word(balance * n)
         previous = d
         numerator = word((word(ann * total) // AMP_PRECISION + word(d_p * n)) * d)
         d = numerator // (word((ann - AMP_PRECISION) * d) // AMP_PRECISION + word((n + 1) * d_p))
@@ -178,7 +179,7 @@ def invariant_truncated(amp: int, balances: Sequence[int]) -> int:
 
 
 def invariant_rounded(amp: int, balances: Sequence[int], *, up: bool) -> int:
-    """D by Newton's method with a direction of rounding: V2's StablePool and MetaStablePool.
+    """D by Newton's method with a direction of rounding: V2's StablePool and MetaStablePool of 2021.
 
     Arguments as in `invariant_truncated`. It iterates on n^n P / D^(n-1) instead of its inverse.
     """
@@ -202,7 +203,7 @@ def invariant_rounded(amp: int, balances: Sequence[int], *, up: bool) -> int:
         d = div(word(numerator, "ADD_OVERFLOW"), word(denominator, "ADD_OVERFLOW"), up)
         if abs(d - previous) <= 1:
             return d
-    raise SwapRevertedError("STABLE_INVARIANT_DIDNT_CONVERGE")
+    raise SwapRevertedError("STABLE_GET_BALANCE_DIDNT_CONVERGE")  # that code has one name for both loops
 
 
 def token_balance(amp: int, balances: Sequence[int], d: int, token: int, *, vault: int) -> int:

@@ -62,7 +62,9 @@ class VaultPool:
     `vault`: 2 or 3. `balances`: raw units; in V3 after the yield fees due have been taken.
     `scaling`: 10**(18 - decimals). `rates`: 18 decimals, 1e18 where the token has no rate provider,
     else what the pool would use at that block (V2: its cached rate). `swap_fee`: 18 decimals, of the
-    input. Errors: ValueError naming the field and its value.
+    input. To follow logs only, never for quotes: `tokens`, their addresses, lower-case, empty where not
+    known; `aggregate_fee`: V3's share of the swap fee that leaves the pool, 18 decimals, None where not
+    known. Errors: ValueError naming the field and its value.
     """
 
     vault: int
@@ -70,6 +72,8 @@ class VaultPool:
     scaling: tuple[int, ...]
     rates: tuple[int, ...]
     swap_fee: int
+    tokens: tuple[str, ...] = ()
+    aggregate_fee: int | None = None
 
     def __post_init__(self) -> None:
         if self.vault not in MAX_BALANCE:
@@ -90,8 +94,21 @@ class VaultPool:
         for rate in self.rates:
             if rate <= 0:
                 raise ValueError(f"rates has {rate}: a rate is above zero, 1e18 is one")
+        if self.tokens and len(set(self.tokens)) != len(self.balances):
+            raise ValueError(
+                f"tokens is {self.tokens}: one address for each of {len(self.balances)} balances"
+            )
+        if self.aggregate_fee is not None and not 0 <= self.aggregate_fee <= ONE:
+            raise ValueError(f"aggregate_fee is {self.aggregate_fee}: 0 to 1e18, which is one")
+        self._check_fees_and_tokens()
+
+    def _check_fees_and_tokens(self) -> None:
         if not 0 <= self.swap_fee < ONE:
             raise ValueError(f"swap_fee is {self.swap_fee}: 0 to below 1e18, which is one")
+        if self.tokens and len(set(self.tokens)) != len(self.balances):
+            raise ValueError(f"tokens is {self.tokens}: one address for each of {len(self.balances)} tokens")
+        if self.aggregate_fee is not None and not 0 <= self.aggregate_fee <= ONE:
+            raise ValueError(f"aggregate_fee is {self.aggregate_fee}: 0 to 1e18, which is one")
 
     def live_balances(self) -> list[int]:
         """Balances with 18 decimals and rate, rounded down, as the pool's formula sees them."""
@@ -156,7 +173,7 @@ def swap_given_in(
         given = scaled_given(pool, amount_in, token_in, exact_in=True)
         given = _valid_trade(sub(given, mul_up(given, fee)))  # after scaling
         calculated = _valid_trade(on_swap(given))
-        amount_out = div_down(calculated, pool.scaling[token_out] * _rate_up(pool.rates[token_out]))
+        amount_out = div_down(calculated, pool.scaling[token_out] * rate_up(pool.rates[token_out]))
     _check_balances(pool, amount_in, amount_out, token_in, token_out)
     return amount_out
 
@@ -187,10 +204,10 @@ def scaled_given(pool: VaultPool, amount: int, token: int, *, exact_in: bool) ->
     scaled = word(amount * pool.scaling[token])
     if exact_in:
         return mul_down(scaled, pool.rates[token])
-    return mul_up(scaled, _rate_up(pool.rates[token]))
+    return mul_up(scaled, rate_up(pool.rates[token]))
 
 
-def _rate_up(rate: int) -> int:
+def rate_up(rate: int) -> int:
     """ScalingHelpers.computeRateRoundUp: one more, but for whole rates, which have no error."""
     return rate if rate % ONE == 0 else rate + 1
 

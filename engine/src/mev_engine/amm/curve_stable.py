@@ -240,22 +240,26 @@ def exact_out(pool: CurveStablePool, i: int, j: int, dy: int) -> int:
 
 
 def exchange(pool: CurveStablePool, i: int, j: int, dx: int) -> tuple[int, CurveStablePool]:
-    """`exchange`: what the pool really pays for dx, and the pool after it; not for lending pools (kept 0).
+    """`exchange`: what the pool really pays for dx, and the pool after it.
 
     The fee is taken before the conversion in all pools, so a first-generation get_dy may differ by one.
+    Lending pools (kept 0) book both balances anew from their normalised values.
     """
-    if pool.kept == 0:
-        raise ValueError("kept is 0: the lending pools book an exchange in another way, not covered here")
     check_range("dx", dx, 0, UINT256_MAX)
     _check_coins(len(pool.balances), i, j)
     xp = normalised(pool)
-    gross = u256(_gross(pool, xp, i, j, u256(xp[i] + mul_div(dx, pool.rates[i], PRECISION))))
+    x = u256(xp[i] + mul_div(dx, pool.rates[i], PRECISION))
+    gross = u256(_gross(pool, xp, i, j, x))
     fee = mul_div(gross, pool.fee, FEE_DENOMINATOR)
+    admin = mul_div(fee, pool.admin_fee, FEE_DENOMINATOR)
     dy = mul_div(gross - fee, PRECISION, pool.rates[j])
-    admin = mul_div(mul_div(fee, pool.admin_fee, FEE_DENOMINATOR), PRECISION, pool.rates[j])
     balances = list(pool.balances)
-    balances[i] = u256(balances[i] + dx)
-    balances[j] = u256(balances[j] - dy - admin)
+    if pool.kept == 0:
+        balances[i] = mul_div(x, PRECISION, pool.rates[i])
+        balances[j] = mul_div(xp[j] - gross + fee - admin, PRECISION, pool.rates[j])
+    else:
+        balances[i] = u256(balances[i] + dx)
+        balances[j] = u256(balances[j] - dy - mul_div(admin, PRECISION, pool.rates[j]))
     return dy, replace(pool, balances=tuple(balances))
 
 

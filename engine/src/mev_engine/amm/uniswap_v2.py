@@ -50,11 +50,14 @@ def get_amount_in(amount_out: int, reserve_in: int, reserve_out: int, fee_num: i
         raise SwapRevertedError("UniswapV2Library: INSUFFICIENT_OUTPUT_AMOUNT")
     if reserve_in <= 0 or reserve_out <= 0:
         raise SwapRevertedError("UniswapV2Library: INSUFFICIENT_LIQUIDITY")
+    numerator = reserve_in * amount_out * fee_den
+    if numerator >= _UINT256:
+        raise SwapRevertedError("ds-math-mul-overflow")
     if amount_out > reserve_out:
         raise SwapRevertedError("ds-math-sub-underflow")
     if amount_out == reserve_out:
         raise SwapRevertedError("division by zero")
-    return reserve_in * amount_out * fee_den // ((reserve_out - amount_out) * fee_num) + 1
+    return numerator // ((reserve_out - amount_out) * fee_num) + 1
 
 
 def least_input(amount_out: int, reserve_in: int, reserve_out: int, fee_num: int, fee_den: int) -> int:
@@ -71,12 +74,14 @@ def swap(
     """The pair's own checks for a swap of one token for the other; returns the reserves after it."""
     if amount_out <= 0:
         raise SwapRevertedError("UniswapV2: INSUFFICIENT_OUTPUT_AMOUNT")
-    if amount_out >= reserve_out:
+    if amount_out >= reserve_out or reserve_in <= 0:  # an output of 0 must be below the other reserve too
         raise SwapRevertedError("UniswapV2: INSUFFICIENT_LIQUIDITY")
     if amount_in <= 0:
         raise SwapRevertedError("UniswapV2: INSUFFICIENT_INPUT_AMOUNT")
     balance_in, balance_out = reserve_in + amount_in, reserve_out - amount_out
     adjusted_in = balance_in * fee_den - amount_in * (fee_den - fee_num)
+    if adjusted_in * balance_out * fee_den >= _UINT256:
+        raise SwapRevertedError("ds-math-mul-overflow")
     if adjusted_in * balance_out < reserve_in * reserve_out * fee_den:
         raise SwapRevertedError("UniswapV2: K")
     if balance_in > MAX_RESERVE:

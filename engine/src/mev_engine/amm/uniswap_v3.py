@@ -104,20 +104,34 @@ def swap(pool: V3Pool, *, zero_for_one: bool, amount: int, sqrt_price_limit_x96:
     )
 
 
-def exact_in(pool: V3Pool, amount_in: int, *, zero_for_one: bool, limit: int | None = None) -> Swap:
-    """QuoterV2.quoteExactInputSingle. A pool that runs dry takes less than `amount_in`, without revert."""
-    if not 0 <= amount_in <= _INT256_MAX:
+def _quote(pool: V3Pool, amount: int, *, zero_for_one: bool, limit: int | None) -> Swap:
+    if abs(amount) > _INT256_MAX:
         raise SwapRevertedError("SafeCast: toInt256")
     price = extreme_price(zero_for_one=zero_for_one) if limit is None else limit
-    return swap(pool, zero_for_one=zero_for_one, amount=amount_in, sqrt_price_limit_x96=price)
+    result = swap(pool, zero_for_one=zero_for_one, amount=amount, sqrt_price_limit_x96=price)
+    if result.amount_in <= 0:
+        raise SwapRevertedError("QuoterV2: nothing to pay: the whole swap is where there is no liquidity")
+    return result
+
+
+def exact_in(pool: V3Pool, amount_in: int, *, zero_for_one: bool, limit: int | None = None) -> Swap:
+    """QuoterV2.quoteExactInputSingle. A pool that runs dry takes less than `amount_in`, without revert.
+
+    Where it takes nothing at all, quoter and router revert (uniswapV3SwapCallback), but not the pool.
+    """
+    if amount_in < 0:
+        raise SwapRevertedError("SafeCast: toInt256")
+    return _quote(pool, amount_in, zero_for_one=zero_for_one, limit=limit)
 
 
 def exact_out(pool: V3Pool, amount_out: int, *, zero_for_one: bool, limit: int | None = None) -> Swap:
-    """QuoterV2.quoteExactOutputSingle. Without a limit it is all or revert; with one, what there is."""
-    if not 0 <= amount_out <= _INT256_MAX:
+    """QuoterV2.quoteExactOutputSingle. Without a limit it is all or revert; with one, what there is.
+
+    As with `exact_in`, nothing at all to pay is a revert.
+    """
+    if amount_out < 0:
         raise SwapRevertedError("SafeCast: toInt256")
-    price = extreme_price(zero_for_one=zero_for_one) if limit is None else limit
-    result = swap(pool, zero_for_one=zero_for_one, amount=-amount_out, sqrt_price_limit_x96=price)
+    result = _quote(pool, -amount_out, zero_for_one=zero_for_one, limit=limit)
     if limit is None and result.amount_out != amount_out:
         raise SwapRevertedError("QuoterV2: amountReceived != amountOutCached")
     return result

@@ -145,7 +145,11 @@ def _quote(pool: V4Pool, amount: int, *, zero_for_one: bool) -> Swap:
 
 
 def exact_in(pool: V4Pool, amount_in: int, *, zero_for_one: bool) -> Swap:
-    """V4Quoter.quoteExactInputSingle: all of `amount_in` or revert."""
+    """V4Quoter.quoteExactInputSingle: all of `amount_in` or revert.
+
+    From 2**127 on, which no swap can take, the quoter's cast to int128 wraps, and it answers for an
+    exact *output* of `2**128 - amount_in`; here such an input is refused, as the PoolManager does.
+    """
     check_range("amount_in", amount_in, 0, 2**256 - 1)
     return _quote(pool, amount_in, zero_for_one=zero_for_one)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mev_engine.amm.registry import FAMILIES
 from mev_engine.amm.uniswap_v2 import V2Pair
 from mev_engine.detect import kernels, settle, walk
-from mev_engine.detect.exact import Hop, best_amounts
+from mev_engine.detect.exact import FAST, THOROUGH, Effort, Hop, best_amounts
+from mev_engine.detect.gas import GasModel
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
+from mev_engine.detect.reach import Reach
 from mev_engine.market.delta import BlockRef
 from mev_engine.market.market import Market
 from mev_engine.market.tables import LoopTable
@@ -22,33 +23,10 @@ from mev_engine.wide import integer
 
 
 @dataclass(frozen=True, slots=True)
-class GasModel:
-    """Cost of executing a cycle: `per_cycle` and for each hop `per_hop` gas units, or what `by_family` has
-    for the pool's family, at base fee plus `priority_fee` (wei a unit).
-
-    The base fee is the scanned block's. A transaction can be in the next one at the earliest, whose
-    base fee differs by up to 1/8 either way (EIP-1559): so may the cost, and a result near the floor
-    may not hold."""
-
-    per_cycle: int = 60_000
-    per_hop: int = 75_000
-    priority_fee: int = 10**9
-    by_family: Mapping[str, int] = field(default_factory=dict)
-
-    def by_code(self) -> OffsetArray:
-        """Gas units of a hop by the family's code (int64)."""
-        units = np.full(max(family.code for family in FAMILIES.values()) + 1, self.per_hop, np.int64)
-        for name, gas in self.by_family.items():
-            units[FAMILIES[name].code] = gas
-        return units
-
-    def price(self, block: BlockRef) -> int:
-        return block.base_fee + self.priority_fee
-
-
-@dataclass(frozen=True, slots=True)
 class ScanResult:
-    """`opportunities`: net profit above the floor, best first. `cycles_screened` counts both
+    """`opportunities`: net profit above the floor, best first. `cycles_touched` counts the cycles through
+    touched pools (one through several of them each time), `cycles_screened` those of them tested one by one,
+    as their legs may gain (`detect.reach`), both counting both
     directions of a loop, `cycles_passed` those that gain at the margin. `seconds`: wall time.
 
     When asked for, `unprofitable` has those that gain before gas and fall short of the floor after
@@ -63,6 +41,7 @@ class ScanResult:
     unprofitable: tuple[Opportunity, ...] = ()
     unsettled: int = 0
     unpriced: tuple[str, ...] = ()
+    cycles_touched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +63,29 @@ class _SizedHits:
     worth: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An opportunity, and where it came from. Sorts best first."""
+
+    opportunity: Opportunity
+    table: LoopTable
+    hit: int
+    start: float
+
+    def __lt__(self, other: _Candidate) -> bool:
+        mine, theirs = self.opportunity, other.opportunity
+        return (-mine.net_profit, mine.id) < (-theirs.net_profit, theirs.id)
+
+
 class Scanner:
     """Finds opportunities in a market. Keeps no state between blocks but its scratch memory."""
 
-    def __init__(self, market: Market, *, chain_id: int, gas: GasModel, min_profit: int) -> None:
-        """`min_profit`: wei of the native coin after gas; only what is above it is emitted."""
+    def __init__(
+        self, market: Market, *, chain_id: int, gas: GasModel, min_profit: int, refined: int = 16
+    ) -> None:
+        """`min_profit`: wei of the native coin after gas; only what is above it is emitted. `refined`: how
+        many of a block's best are searched once more, with all effort (`exact.THOROUGH`)."""
+        self.refined = refined
         self.market = market
         self.chain_id = chain_id
         self.gas = gas
@@ -109,7 +106,10 @@ class Scanner:
         if self._index is not self.market.cycles:
             self._fit()
         self._generation += 1
-        legs, log_rate = self.market.book.legs_of(touched), self.market.book.log_rate
+        log_rate = self.market.book.log_rate
+        legs = self.market.book.legs_of(touched)
+        there = sum(int((t.leg_offsets[legs + 1] - t.leg_offsets[legs]).sum()) for t in self._index.tables)
+        legs = self._reach.promising(legs, log_rate)
         found = [
             kernels.screen_touched(
                 legs, t.leg_offsets, t.leg_loops, t.edges, log_rate, stamp, self._generation
@@ -117,7 +117,8 @@ class Scanner:
             for t, stamp in zip(self._index.tables, self._stamps, strict=True)
         ]
         screened = 2 * sum(count for count, _ in found)
-        return self._finish(block, screened, [hits for _, hits in found], unprofitable, started)
+        result = self._finish(block, screened, [hits for _, hits in found], unprofitable, started)
+        return replace(result, cycles_touched=2 * there)
 
     def scan_all(self, block: BlockRef, *, unprofitable: int = 0) -> ScanResult:
         """Opportunities among all cycles; `unprofitable` as for `scan`."""
@@ -135,6 +136,8 @@ class Scanner:
             kept[id(t)] if id(t) in kept else np.zeros(len(t.edges), dtype=np.int32)
             for t in self._index.tables
         ]
+        bases = [self.market.token_index[base] for base in self.market.base_tokens]
+        self._reach = Reach.of(self._index, self.market.edge_token, bases)
         self._native_edges = {base: self.market.native_edges(base) for base in self.market.base_tokens}
 
     def _finish(
@@ -147,9 +150,10 @@ class Scanner:
         ]
         worth = np.concatenate([s.worth for s in sized])  # upper bound of net profit over the floor, wei
         least = _least_worth(worth, unprofitable)
-        found = [o for s in sized for o in self._settle(block, s, least, prices)]
-        found.sort(key=lambda o: (-o.net_profit, o.id))
-        ranked = [replace(o, rank=i) for i, o in enumerate(found, start=1)]
+        found = sorted(c for s in sized for c in self._settle(block, s, least, prices))
+        first = found[: self.refined]
+        found[: len(first)] = [self._refined(candidate, prices) for candidate in first]
+        ranked = [replace(c.opportunity, rank=i) for i, c in enumerate(sorted(found), start=1)]
         profitable = sum(o.net_profit > self.min_profit for o in ranked)
         return ScanResult(
             opportunities=tuple(mark_conflicts(ranked[:profitable])),
@@ -206,32 +210,46 @@ class Scanner:
 
     def _settle(
         self, block: BlockRef, sized: _SizedHits, least: float, prices: dict[str, _Price | None]
-    ) -> list[Opportunity]:
+    ) -> list[_Candidate]:
         """The exact optimum of every hit that may be worth `least` or more."""
         chosen = np.flatnonzero(sized.worth >= least)
-        if not len(chosen):
-            return []
         hits, start = sized.hits[chosen], sized.amount[chosen]
-        table, book = sized.table, self.market.book
+        found = []
+        for hit, at, amounts in zip(hits, start, self._best(sized.table, hits, start, FAST), strict=True):
+            if amounts is not None:
+                edges = _edges(sized.table, int(hit))
+                opportunity = self._opportunity(block, edges, amounts, prices)
+                found.append(_Candidate(opportunity, sized.table, int(hit), float(at)))
+        return found
+
+    def _refined(self, candidate: _Candidate, prices: dict[str, _Price | None]) -> _Candidate:
+        """The same with all effort: what is emitted is the best that the search can find."""
+        one, table = candidate.opportunity, candidate.table
+        hits, start = np.array([candidate.hit], np.int32), np.array([candidate.start])
+        (amounts,) = self._best(table, hits, start, THOROUGH)
+        if amounts is None or amounts[-1] - amounts[0] <= one.gross_profit:
+            return candidate
+        better = self._opportunity(one.block, _edges(table, candidate.hit), amounts, prices)
+        return replace(candidate, opportunity=better)
+
+    def _best(
+        self, table: LoopTable, hits: IndexArray, start: FloatArray, effort: Effort
+    ) -> list[tuple[int, ...] | None]:
+        """Input and outputs of the best trade of each hit; None where nothing gains."""
+        book = self.market.book
         words = np.zeros((len(hits), table.hops + 1, 4), np.uint64)
         outcome = np.empty(len(hits), np.int8)
         settle.settle(
-            hits, table.edges, start, *self._book_arrays(), book.words_at, book.words, words, outcome
+            hits, table.edges, start, *effort, *self._book_arrays(), book.words_at, book.words, words, outcome
         )
-        found = []
+        result: list[tuple[int, ...] | None] = [None] * len(hits)
         for n in np.flatnonzero(outcome != settle.NOTHING):
-            edges = table.edges[hits[n] >> 1].tolist()
-            if hits[n] & 1:
-                edges = [edge ^ 1 for edge in reversed(edges)]
             if outcome[n] == settle.FOUND:
-                amounts = [integer(limbs) for limbs in words[n].tolist()]
+                result[n] = tuple(integer(limbs) for limbs in words[n].tolist())
             else:
-                best = best_amounts(self._hops(edges), float(start[n]))
-                if best is None:
-                    continue
-                amounts = list(best.amounts)
-            found.append(self._opportunity(block, edges, tuple(amounts), prices))
-        return found
+                best = best_amounts(self._hops(_edges(table, int(hits[n]))), float(start[n]), effort)
+                result[n] = None if best is None else best.amounts
+        return result
 
     def _native_values(self, prices: dict[str, _Price | None]) -> FloatArray:
         """Native wei for one raw unit by token number; 0 where there is no price."""
@@ -281,6 +299,12 @@ class Scanner:
             rank=0,
             conflicts_with=None,
         )
+
+
+def _edges(table: LoopTable, hit: int) -> list[int]:
+    """The edges of a hit in the order of the trade."""
+    edges: list[int] = table.edges[hit >> 1].tolist()
+    return [edge ^ 1 for edge in reversed(edges)] if hit & 1 else edges
 
 
 def _least_worth(worth: FloatArray, unprofitable: int) -> float:

@@ -5,7 +5,8 @@ Importing this module imports the scanner, and with it compiles, or loads, every
 
 from __future__ import annotations
 
-from mev_engine.detect.scanner import GasModel, Scanner
+from mev_engine.detect.gas import GasModel
+from mev_engine.detect.scanner import Scanner
 from mev_engine.market.delta import BlockDelta, BlockRef, ReserveUpdate, TokenSpec, pair_spec
 from mev_engine.market.market import Market
 

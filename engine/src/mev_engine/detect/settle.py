@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mev_engine.amm import registry
-from mev_engine.detect.exact import MAX_STEPS, MIN_STEPS, WORTH_ANOTHER
+from mev_engine.detect.exact import GOLDEN, MOST_REACH, NEAR
 from mev_engine.detect.walk import answer, orient
 from mev_engine.jit import helper, kernel
 from mev_engine.types import FloatArray, IndexArray, LoopArray, OffsetArray, WordArray
@@ -65,9 +65,47 @@ def _backward(
 
 
 @helper
+def sample(n: int, reach: float, best: int) -> int:
+    """`exact.sample`, which see."""
+    if n % 3 == 2:
+        return best + ((n // 3) % 16 + 1) * (1 if n & 1 else -1)
+    u = 2.0 * (n * GOLDEN % 1.0) - 1.0
+    return int(u * reach) if n % 3 else int(u * u * u * reach)
+
+
+@helper
+def _try(
+    edges: Any,
+    position: int,
+    centre: Any,
+    off: int,
+    best_x: Any,
+    best_profit: Any,
+    leg_pool: Any,
+    leg_i: Any,
+    leg_j: Any,
+    code: Any,
+    words_at: Any,
+    words: Any,
+) -> tuple[Any, Any]:
+    """The better of the best so far and the trade with `centre + off` after hop `position` - 1."""
+    if off < 0 and centre <= u256(-off):
+        return best_x, best_profit
+    amount = centre + off  # a negative one wraps to the difference
+    out, ok = _forward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
+    if ok:
+        x, ok = _backward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
+        if ok and out > x and out - x > best_profit:
+            return x, out - x
+    return best_x, best_profit
+
+
+@helper
 def best_trade(
     edges: Any,
     start: float,
+    samples: int,
+    tolerance: float,
     leg_pool: Any,
     leg_i: Any,
     leg_j: Any,
@@ -79,44 +117,50 @@ def best_trade(
 ) -> Any:
     """The input (U256) of the most profitable integer trade found around `start`; 0 where none gains."""
     start = max(start, 1.0)
-    whole_y, whole_slope, whole_curve = answer(edges, leg_pool, leg_i, leg_j, code, params_at, params, start)
-    position, y, slope, curve = 0, 0.0, np.inf, 0.0
+    whole_y, whole_slope, curve = answer(edges, leg_pool, leg_i, leg_j, code, params_at, params, start)
+    position, y, slope = 0, 0.0, np.inf
     for k in range(1, edges.size + 1):
         here = answer(edges[:k], leg_pool, leg_i, leg_j, code, params_at, params, start)
         if here[1] < slope:
-            position, y, slope, curve = k, here[0], here[1], here[2]
+            position, y, slope = k, here[0], here[1]
     # the continuous optimum itself is the first candidate: where an inverse is refused, it is the only one
     best_x, best_profit = u256(0), u256(0)
     x = from_float(start)
     out, ok = _forward(edges, 0, x, leg_pool, leg_i, leg_j, code, words_at, words)
     if ok and out > x:
         best_x, best_profit = x, out - x
-    if not slope > 0.0:
+    if not (slope > 0.0 and whole_slope > 0.0 and curve > 0.0):
         return best_x
-    floor = max(math.floor(y), 1.0)
-    centre = from_float(floor)
-    for up in range(2):
-        for n in range(MAX_STEPS):
-            step = n + up
-            if not up and centre <= u256(step):
-                break
-            amount = centre + step if up else centre - step
-            # the path around `start` as one Moebius map, seen from this position
-            off = floor - y + (step if up else -step)
-            rest = slope - curve * off
-            if rest <= 0.0:
-                break
-            h = off / rest
-            profit = whole_y - start + whole_slope * h / (1.0 + whole_curve * h) - h
-            least = to_float(best_profit)
-            if n >= MIN_STEPS and profit <= max(least + 1.0, least * (1.0 + WORTH_ANOTHER)):
-                break
-            out, ok = _forward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
-            if not ok:
-                continue
-            x, ok = _backward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
-            if ok and out > x and out - x > best_profit:
-                best_x, best_profit = x, out - x
+    gain = math.sqrt(whole_slope) - 1.0
+    top = whole_y - start + gain * gain / curve
+    centre = from_float(max(y + slope * gain / curve, 1.0))
+    best_off = 0
+    for n in range(2 * NEAR + 1):
+        off = (n + 1) >> 1 if n & 1 else -(n >> 1)
+        before = best_profit
+        best_x, best_profit = _try(
+            edges, position, centre, off, best_x, best_profit, leg_pool, leg_i, leg_j, code, words_at, words
+        )  # fmt: skip
+        if best_profit != before:
+            best_off = off
+    for n in range(samples):
+        gap = top - to_float(best_profit)
+        if gap <= max(1.0, tolerance * to_float(best_profit)):
+            break
+        reach = min(slope * math.sqrt(gap / curve), MOST_REACH)
+        few = 2.0 * (reach - NEAR) < samples - n
+        for m in range(NEAR + 1, int(reach) + 1 if few else NEAR + 2):
+            for side in range(2 if few else 1):
+                off = (-m if side else m) if few else sample(n, reach, best_off)
+                before = best_profit
+                best_x, best_profit = _try(
+                    edges, position, centre, off, best_x, best_profit,
+                    leg_pool, leg_i, leg_j, code, words_at, words,
+                )  # fmt: skip
+                if best_profit != before:
+                    best_off = off
+        if few:
+            break
     # beyond the position, too, some of the amount may buy nothing
     if best_profit != 0 and position < edges.size:
         x, ok = _backward(
@@ -128,13 +172,15 @@ def best_trade(
 
 
 @kernel(
-    "void(int32[::1], int32[:, ::1], float64[::1], int32[::1], int32[::1], int32[::1], int32[::1], "
-    "int64[::1], float64[::1], int64[::1], uint64[::1], uint64[:, :, ::1], int8[::1])"
+    "void(int32[::1], int32[:, ::1], float64[::1], int64, float64, int32[::1], int32[::1], int32[::1], "
+    "int32[::1], int64[::1], float64[::1], int64[::1], uint64[::1], uint64[:, :, ::1], int8[::1])"
 )
 def settle(
     hits: IndexArray,
     loops: LoopArray,
     start: FloatArray,
+    samples: int,
+    tolerance: float,
     leg_pool: IndexArray,
     leg_i: IndexArray,
     leg_j: IndexArray,
@@ -146,7 +192,7 @@ def settle(
     amounts: WordArray,
     outcome: Any,
 ) -> None:
-    """The best trade of each hit around its `start` (raw base units).
+    """The best trade of each hit around its `start` (raw base units). `samples`, `tolerance`: `exact.Effort`.
 
     `amounts`: uint64 (hits, hops + 1, 4), the input and each hop's output; `outcome`: int8 (hits,).
     """
@@ -161,7 +207,8 @@ def settle(
         if outcome[n] == ELSEWHERE:
             continue
         x = best_trade(
-            edges, start[n], leg_pool, leg_i, leg_j, code, params_at, params, words_at, words
+            edges, start[n], samples, tolerance, leg_pool, leg_i, leg_j, code, params_at, params, words_at,
+            words,
         )  # fmt: skip
         if x == 0:
             continue

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -99,6 +101,35 @@ class Book:
             pools, self.first_leg, self.leg_i, self.leg_j, self.code, self.params_at, self.params,
             self.slope, self.curve, self.log_rate,
         )  # fmt: skip
+
+    @contextmanager
+    def restoring(self, pools: IndexArray) -> Iterator[None]:
+        """Within it these pools may be `set` and refreshed; after it all is as before, to the bit, whatever
+        was raised."""
+        legs = self.legs_of(pools)
+        edges = np.concatenate([2 * legs, 2 * legs + 1])
+        kept = [(self.states[p], self._room[p], self._ticks[p]) for p in pools]
+        answers = {name: getattr(self, name)[edges] for name in ("slope", "curve", "log_rate")}
+        heaps, used = (self.params, self.words), self._used.copy()
+        places = self.params_at[pools], self.words_at[pools]
+        records = [
+            [heap[at : at + room[n]].copy() for at, (_, room, _) in zip(places[n], kept, strict=True)]
+            for n, heap in enumerate(heaps)
+        ]
+        try:
+            yield
+        finally:
+            for p, (state, room, ticks) in zip(pools, kept, strict=True):
+                self.states[p], self._room[p], self._ticks[p] = state, room, ticks
+            for name, values in answers.items():
+                getattr(self, name)[edges] = values
+            self.params, self.words = heaps
+            self.params_at[pools], self.words_at[pools] = places
+            for n, heap in enumerate(heaps):
+                for at, record in zip(places[n], records[n], strict=True):
+                    heap[at : at + len(record)] = record
+                heap[used[n] : self._used[n]] = 0  # records that had moved to the end
+            self._used = used
 
     def _write(self, pool: int, state: Any) -> None:
         family = registry.family_of(state)

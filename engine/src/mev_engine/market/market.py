@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -123,6 +124,27 @@ class Market:
                 depth=self.depth()[first_leg:],
             )
         return result
+
+    @contextmanager
+    def supposing(self, delta: BlockDelta) -> Iterator[IndexArray]:
+        """The market after a delta that may never come, such as a pending transaction's; gives the touched
+        pools (sorted int32 numbers). At its end the market is as before, to the bit, whatever was raised.
+
+        Errors as of `apply`, and ValueError where the delta has new pools or tokens: the index of cycles
+        could not forget them.
+        """
+        if delta.new_pools or delta.new_tokens:
+            raise ValueError(
+                f"new_pools has {len(delta.new_pools)} and new_tokens {len(delta.new_tokens)} entries: "
+                "suppose changes of known pools only"
+            )
+        states = self._after(delta)
+        touched = np.array(sorted(states), dtype=np.int32)
+        with self.book.restoring(touched):
+            for pool, state in states.items():
+                self.book.set(pool, state)
+            self.book.refresh(touched)
+            yield touched
 
     def _after(self, delta: BlockDelta) -> dict[int, Any]:
         """The states after a block of the known pools that it touches, by pool number."""
