@@ -69,10 +69,10 @@ class Batch:
         others = {int(n): self._in_python(int(hits[n] >> 1), amount[n]) for n in np.flatnonzero(outcome < 0)}
         seconds = time.perf_counter() - started
         profits = [0] * len(loops)
-        for n in np.flatnonzero(outcome == settle.FOUND):
+        for n in np.flatnonzero(outcome == settle.FOUND).tolist():
             profits[hits[n] >> 1] = integer(amounts[n, -1].tolist()) - integer(amounts[n, 0].tolist())
-        for n, profit in others.items():
-            profits[hits[n] >> 1] = profit
+        for row, profit in others.items():
+            profits[hits[row] >> 1] = profit
         return profits, seconds
 
     def _in_python(self, cycle: int, start: float) -> int:
@@ -175,7 +175,8 @@ def main() -> int:
                 print(
                     f"{kind:9} {hops} hops, degenbot {one.peer:8}: {len(one.ours)} cycles, {gain} gain; "
                     f"we earn more in {one.above}, less in {len(one.below)}; "
-                    f"{one.our_seconds * 1e6:.2f} us against {one.their_seconds * 1e6:.1f}: {one.their_seconds / one.our_seconds:.1f} times faster"
+                    f"{one.our_seconds * 1e6:.2f} us against {one.their_seconds * 1e6:.1f}: "
+                    f"{one.their_seconds / one.our_seconds:.1f} times faster"
                 )
                 for n in one.below[:5]:
                     print(f"    cycle {n}: {one.ours[n]} against {one.theirs[n]}", file=sys.stderr)

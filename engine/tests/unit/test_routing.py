@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 from mev_engine.amm import registry
@@ -71,6 +72,18 @@ def test_with_huge_gas_the_single_cycles_stay() -> None:
     assert cycles
     assert not dear.routes
     assert dear.declined
+
+
+def test_a_better_single_cycle_stays() -> None:
+    # fails if a route is kept although what it would replace is worth more
+    gas = GasModel(60_000, 75_000, 1)
+    market, cycles, result = improved(3, gas)
+    route = result.routes[0]
+    rival = next(o for o in cycles if set(o.pools) & set(route.pools))
+    raised = [replace(o, net_profit=route.net_profit) if o is rival else o for o in cycles]
+    again = improve(market, raised, gas, BLOCK, {route.base: Fraction(1)}, chain_id=1)
+    assert route.id not in {other.id for other in again.routes}
+    assert any("single cycles or the floor" in reason for reason in again.declined.values())
 
 
 def test_the_floor_counts() -> None:

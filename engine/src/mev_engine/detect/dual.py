@@ -105,7 +105,7 @@ class Network:
         `R / (1 - w*R)`, R being that of the whole network and w the leg's own conductance."""
         inverse = np.zeros_like(flow.laplacian)
         free = flow.laplacian[1:, 1:]
-        inverse[1:, 1:] = np.linalg.pinv(free, hermitian=True)
+        inverse[1:, 1:] = _solved(free, np.eye(len(free)))
         a, b = self.ends.T
         resistance = inverse[a, a] + inverse[b, b] - 2.0 * inverse[a, b]
         pays = np.where(flow.edges & 1, b, a)
@@ -127,8 +127,7 @@ class Network:
                 np.add.at(matrix, (row, column), sign * weight)
             np.add.at(right, a, weight * mid)
             np.add.at(right, b, -weight * mid)
-            matrix[np.diag_indices(self.n_tokens)] += 1e-12 * (weight.max(initial=0.0) or 1.0)
-            log_price[1:] = np.linalg.solve(matrix[1:, 1:], right[1:])
+            log_price[1:] = _solved(matrix[1:, 1:], right[1:, None])[:, 0]
             weight = np.exp(log_price[a] - log_price[a].max(initial=0.0)) / book.curve[2 * legs]
         return log_price
 
@@ -154,14 +153,46 @@ class _Search:
     def step(self, wall: NDArray[np.float64]) -> tuple[FloatArray, float]:
         """A step in log prices, and by how much it should lower the bound."""
         left, laplacian = self._left[1:], self.laplacian[1:, 1:]
-        matrix = laplacian + wall[1:, 1:] + 1e-12 * np.diag(laplacian).max() * np.eye(len(left))
         step = np.zeros(len(self._left))
-        step[1:] = free = np.linalg.solve(matrix, -left)
+        step[1:] = free = _solved(laplacian + wall[1:, 1:], -left[:, None])[:, 0]
         longest = float(np.abs(free).max())
         if longest > _LONGEST_STEP:
             step *= _LONGEST_STEP / longest
         free = step[1:]
         return step, float(-left @ free - 0.5 * free @ laplacian @ free)
+
+
+def _solved(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """X with `matrix @ X = right`, float64 (n, m). What nothing ties to the base is held by a hair."""
+    diagonal = np.diag(matrix)
+    matrix = matrix + 1e-12 * (diagonal.max(initial=0.0) or 1.0) * np.eye(len(matrix))
+    result = np.ascontiguousarray(right.T)
+    solve_symmetric(matrix, result)
+    return result.T
+
+
+@kernel("void(float64[:, ::1], float64[:, ::1])", fastmath={"reassoc", "contract"})
+def solve_symmetric(matrix: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
+    """Replace each row b by `matrix**-1 @ b`. Cholesky's factor replaces the lower half of `matrix`.
+
+    Not LAPACK's: its threads take more than they give at this size, where cores are shared most of all,
+    and its last digits follow their number."""
+    n = matrix.shape[0]
+    for i in range(n):
+        for j in range(i + 1):
+            rest = matrix[i, j]
+            for k in range(j):
+                rest -= matrix[i, k] * matrix[j, k]
+            matrix[i, j] = math.sqrt(max(rest, 1e-300)) if i == j else rest / matrix[j, j]
+    for b in rows:
+        for i in range(n):
+            for k in range(i):
+                b[i] -= matrix[i, k] * b[k]
+            b[i] /= matrix[i, i]
+        for i in range(n - 1, -1, -1):
+            b[i] /= matrix[i, i]
+            for k in range(i):
+                b[k] -= matrix[i, k] * b[i]
 
 
 @helper

@@ -18,8 +18,8 @@ class Opportunity:
     pairs' own integer arithmetic gives them. `tokens` and `symbols` stand beside them, so that the
     first and last are the base token; `pools` has one entry a hop. `gross_profit` is in the base
     token's raw units; `gas_cost` and `net_profit` are wei of the chain's native coin. `rank` 1 is
-    the best of its block; `conflicts_with` names the better-ranked opportunity that shares a pool
-    with this one.
+    the best of its block; `conflicts_with` names an opportunity of the block's best set (`selection`) that
+    shares a pool with this one; None for those in the set.
     """
 
     id: str

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from mev_engine.detect.gas import GasModel
 from mev_engine.detect.opportunity import Opportunity, opportunity_id
 from mev_engine.detect.selection import components, pack
 from mev_engine.detect.splits import Split, best_split
 from mev_engine.market.delta import BlockRef
 from mev_engine.market.market import Market
 from mev_engine.types import IndexArray
-
-if TYPE_CHECKING:
-    from mev_engine.detect.gas import GasModel
 
 MAX_POOLS = 200
 """Of a group of cycles: those of the best-ranked come first."""

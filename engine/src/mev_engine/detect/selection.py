@@ -16,9 +16,9 @@ from itertools import combinations
 
 from mev_engine.detect.opportunity import Opportunity
 
-MAX_EXACT = 500
-MAX_NODES = 20_000
-_MAX_PASSES = 10  # of swaps over a component
+MAX_EXACT = 200
+MAX_NODES = 2_000
+_MAX_SWAPS = 1_000  # that are tried in a component
 _MAX_SUBSETS = 6
 
 
@@ -162,17 +162,17 @@ class _Component:
         """A good set: the most valuable first, then swaps of one for its chosen rivals while that gains."""
         self.best = self._filled(0)
         self.best_value = self._value(self.best)
-        for _ in range(_MAX_PASSES):
-            improved = False
-            for n in range(len(self.values)):
-                if self.best >> n & 1:
-                    continue
+        n, rejected = 0, 0
+        for _ in range(_MAX_SWAPS):
+            if rejected == len(self.values):
+                return
+            rejected += 1
+            if not self.best >> n & 1:
                 other = self._filled(self.best & ~self.rivals[n] | 1 << n)
                 value = self._value(other)
                 if value > self.best_value:
-                    self.best, self.best_value, improved = other, value, True
-            if not improved:
-                return
+                    self.best, self.best_value, rejected = other, value, 0
+            n = (n + 1) % len(self.values)
 
     def _filled(self, chosen: int) -> int:
         """With all that still fits, the most valuable first."""

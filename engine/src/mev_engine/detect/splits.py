@@ -66,8 +66,6 @@ def best_split(
     order, _stuck = _order(network, flow)
     if not order:
         return None, "no flow gains more than its gas"
-    if len({ends[n, flow.edges[n] & 1] for n in order}) == len(order):
-        return None, "nothing to split: a single cycle is best"
     return _execute(network, flow, order)
 
 
@@ -241,14 +239,12 @@ def _execute(network: Network, flow: Flow, order: Sequence[int]) -> tuple[Split 
             amount = held[token] * int(math.ldexp(share, _SHARE_BITS)) >> _SHARE_BITS
         planned[token] -= x
         planned[target] += float(flow.y[n])
-        if not amount:
-            continue
         hop = _hop(book, edge)
-        out = hop.quote(amount)
-        if token == 0 and out:
-            amount, out = _cheaper(hop, amount, out)
+        out = hop.quote(amount) if amount else 0
         if not out:
-            return None, f"pool {book.leg_pool[edge >> 1]} pays nothing for {amount}"
+            continue  # it stays, for the token's last leg
+        if token == 0:
+            amount, out = _cheaper(hop, amount, out)
         if token == 0:
             spent += amount
         else:
@@ -257,6 +253,8 @@ def _execute(network: Network, flow: Flow, order: Sequence[int]) -> tuple[Split 
         edges.append(edge)
         paid.append(amount)
         got.append(out)
+    if len({pays[n] for n in order if flow.edges[n] in edges}) == len(edges):
+        return None, "nothing to split: a single cycle is best"
     if any(held[1:]):
         return None, "the flow found leaves tokens over"
     if held[0] <= spent:
