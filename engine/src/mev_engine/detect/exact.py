@@ -44,7 +44,7 @@ class Effort(NamedTuple):
     tolerance: float
 
 
-FAST = Effort(1, 16, 1e-6)
+FAST = Effort(1, 24, 1e-7)
 """For ranking a block's candidates."""
 EMITTED = Effort(8, 512, 1e-9)
 """For the best of a block, once they are known."""
@@ -161,12 +161,14 @@ def _offsets(
 
 
 def sample(n: int, reach: float, top: int, best: int) -> int:
-    """The n-th sample, an offset from the optimum. In turns: near the optimum, where least profit is given
-    up; anywhere in reach, where waste may be least; beside the best so far, whose waste changes slowly."""
+    """The n-th sample, an offset from the optimum. In turns: around the optimum, as many in each power of
+    ten, as waste can repeat over any; anywhere in reach; beside the best so far, whose waste changes slowly."""
     if n % 3 == 2:
         return best + ((n // 3) % 16 + 1) * (1 if n & 1 else -1)
-    u = 2.0 * (n * GOLDEN % 1.0) - 1.0
-    return int(u * reach) if n % 3 else top + int(u * u * u * reach)
+    u = n * GOLDEN % 1.0
+    if n % 3:
+        return int((2.0 * u - 1.0) * reach)
+    return top + int(reach**u) * (1 if n & 1 else -1)
 
 
 def amounts_out(hops: Sequence[Hop], amount_in: int) -> tuple[int, ...]:

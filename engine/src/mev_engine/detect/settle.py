@@ -69,8 +69,10 @@ def sample(n: int, reach: float, top: int, best: int) -> int:
     """`exact.sample`, which see."""
     if n % 3 == 2:
         return best + ((n // 3) % 16 + 1) * (1 if n & 1 else -1)
-    u = 2.0 * (n * GOLDEN % 1.0) - 1.0
-    return int(u * reach) if n % 3 else top + int(u * u * u * reach)
+    u = n * GOLDEN % 1.0
+    if n % 3:
+        return int((2.0 * u - 1.0) * reach)
+    return top + int(reach**u) * (1 if n & 1 else -1)
 
 
 @helper
