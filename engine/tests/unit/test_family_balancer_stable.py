@@ -82,7 +82,7 @@ def test_the_float_answer_is_the_exact_one(pool: StablePool, part: float) -> Non
     # amounts are rounded before the formula; a surge is a share of 18 decimals, of the whole input
     rounding = 2 * slope * (1 + ONE / pool.factor(0))
     surge = 1e-15 * y if pool.surge else 0.0
-    assert y == pytest.approx(exact, rel=2e-13, abs=units(pool) + rounding + surge)
+    assert y == pytest.approx(exact, rel=0.0, abs=units(pool) + rounding + surge + 2e-13 * y)
 
 
 @settings(max_examples=300, deadline=None)
@@ -93,14 +93,18 @@ def test_the_float_answer_is_the_exact_one(pool: StablePool, part: float) -> Non
 )
 def test_slope_and_bend_are_the_exact_curves(pool: StablePool, part: float, surge: bool) -> None:
     # fails if a derivative is wrong: by the reference's price at 0, by finite differences beyond
-    if not surge:
-        pool = replace(pool, surge=None)
+    pool = replace(pool, surge=pool.surge if surge else None)
+    assume(reference(exact_in, pool, 0, 1, pool.balances[0] // 100) is not None)  # D may not converge
     nothing, price, _ = RESPOND(params(pool), 0, 1, 0.0)
     assert nothing == 0.0
-    assert price == pytest.approx(marginal_price(pool, 0, 1), rel=1e-9)
+    if surge:  # whether it applies can hang on the curve's bend: ask the contract about a small swap
+        small = pool.balances[0] // 10**6
+        assert price == pytest.approx((reference(exact_in, pool, 0, 1, small) or 0) / small, rel=2e-2)
+    else:
+        assert price == pytest.approx(marginal_price(pool, 0, 1), rel=1e-9)
     x = int(pool.balances[0] * part)
     h = int(min(x, sum(pool.balances)) / 1000 / (1 + pool.amp / AMP_PRECISION / 10))
-    around = [reference(exact_in, pool, 0, 1, v) for v in (x - 8 * h, x + 8 * h)]
+    around = [reference(exact_in, pool, 0, 1, v) for v in (x - 8 * h, x - h, x, x + h, x + 8 * h)]
     assume(None not in around)
     _, slope, bend = RESPOND(params(pool), 0, 1, float(x))
     slope_seen, bend_seen = slope_and_bend(lambda v: exact_in(pool, 0, 1, v), x, h)
@@ -108,7 +112,7 @@ def test_slope_and_bend_are_the_exact_curves(pool: StablePool, part: float, surg
     wide_slope, wide_bend = slope_and_bend(lambda v: exact_in(pool, 0, 1, v), x, 8 * h)
     assume(wide_slope == pytest.approx(slope_seen, rel=1e-2))  # no kink of the surge in between
     assume(wide_bend == pytest.approx(bend_seen, rel=0.1, abs=units(pool) / h**2 / slope_seen))
-    noise = units(pool)
+    noise = units(pool) + (1e-17 * x if surge else 0.0)  # the surge has 18 decimals
     assert slope == pytest.approx(slope_seen, rel=1e-3, abs=noise / h)
     assert bend == pytest.approx(max(bend_seen, 0.0), rel=2e-2, abs=8 * noise / h**2 / slope_seen)
 

@@ -65,13 +65,14 @@ def test_the_float_answer_is_the_exact_one(pool: CurveStablePool, part: float) -
     exact = reference(exact_in, pool, 0, 1, x)
     assume(exact is not None)
     y, slope, _ = RESPOND(params(pool), 0, 1, float(x))
-    assert y == pytest.approx(exact, rel=1e-13, abs=units(pool) + 2 * slope)
+    assert y == pytest.approx(exact, rel=0.0, abs=units(pool) + 2 * slope + 1e-13 * y)
 
 
 @settings(max_examples=200, deadline=None)
 @given(pool=pools(low=10**9, high=10**12, decimals=(18,)), part=st.floats(1e-2, 3.0))
 def test_slope_and_bend_are_the_exact_curves(pool: CurveStablePool, part: float) -> None:
     # fails if a derivative is wrong: by the reference's price at 0, by finite differences beyond
+    assume(reference(exact_in, pool, 0, 1, pool.balances[0] // 100) is not None)  # D may not converge
     nothing, price, _ = RESPOND(params(pool), 0, 1, 0.0)
     assert nothing == 0.0
     assert price == pytest.approx(curve_stable.marginal_price(pool, 0, 1), rel=1e-12)
@@ -80,7 +81,7 @@ def test_slope_and_bend_are_the_exact_curves(pool: CurveStablePool, part: float)
     # at the cliff the curve bends on the scale of the whole pool over A: h has to be far below it
     total = sum(curve_stable.normalised(pool)) / pool.rates[0] * 10**18
     h = int(min(x, total) / 1000 / (1 + pool.amp / pool.a_precision / 10))
-    assume(reference(exact_in, pool, 0, 1, x + h) is not None)
+    assume(None not in [reference(exact_in, pool, 0, 1, v) for v in (x - h, x, x + h)])
     slope_seen, bend_seen = slope_and_bend(lambda v: exact_in(pool, 0, 1, v), x, h)
     noise = units(pool)
     assert slope == pytest.approx(slope_seen, rel=1e-3, abs=noise / h)

@@ -150,7 +150,7 @@ def marginal_price(pool: StablePool, token_in: int, token_out: int) -> float:
     price = (ann + q / live[i]) / (ann + q / live[j])
     fee = pool.swap_fee
     if pool.surge is not None:
-        fee = _marginal_surge_fee(pool.surge, fee, live, i, j)
+        fee = _marginal_surge_fee(pool.surge, fee, live, i, j, price)
     return price * (pool.factor(token_in) / pool.factor(token_out)) * (1 - fee / ONE)
 
 
@@ -269,11 +269,13 @@ def surge_fee(surge: SurgeFee, static_fee: int, before: Sequence[int], after: Se
     return static_fee + mul_down(surge.max_fee - static_fee, share)
 
 
-def _marginal_surge_fee(surge: SurgeFee, static_fee: int, live: Sequence[int], i: int, j: int) -> int:
-    """The limit of `surge_fee` for small swaps: by whether a small one adds to the imbalance."""
-    small = max(min(live) // 10**9, 1)
+def _marginal_surge_fee(
+    surge: SurgeFee, static_fee: int, live: Sequence[int], i: int, j: int, price: float
+) -> int:
+    """The limit of `surge_fee` for small swaps: by whether a small one, at `price`, adds to the imbalance."""
+    small = max(int(min(live) / max(price, 1.0)) // 10**9, 1)
     now = imbalance(live)
-    if imbalance(_after(live, i, j, small, small)) <= now or now <= surge.threshold:
+    if imbalance(_after(live, i, j, small, int(small * price))) <= now or now <= surge.threshold:
         return static_fee
     share = div_down(now - surge.threshold, complement(surge.threshold))
     return static_fee + mul_down(max(surge.max_fee - static_fee, 0), share)

@@ -108,7 +108,8 @@ def _answer(params: FloatArray, at: int, i: int, j: int, u: float) -> tuple[floa
         rise = (sign_i - sign_j * slope - now * spill) / total
         turn = (-sign_j * curve - 2.0 * rise * spill + now * curve) / total
         before = params[at + _UNEVEN]
-        if now > threshold and (rise > 0.0 if abs(now - before) < _SAME else now > before):
+        starts = rise > _SAME or (rise > -_SAME and turn > 0.0)
+        if now > threshold and (starts if abs(now - before) < _SAME else now > before):
             steep = params[at + _SURGE] / (1.0 - threshold)
             fee += steep * (now - threshold)
             net, grows = u * (1.0 - fee), 1.0 - fee - u * steep * rise

@@ -10,12 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mev_engine import wide
 from mev_engine.jit import helper
 from mev_engine.types import WordArray
-from mev_engine.wide import div, div64, div128, div_rem, u256, u512
-
-_times: Any = wide.times  # mypy takes an intrinsic's typing context for an argument
+from mev_engine.wide import div, div64, div128, div_rem, times, u256, u512
 
 
 def pack(*values: int) -> WordArray:
@@ -39,7 +36,7 @@ def sub(a: Any, b: Any) -> Any:
 @helper
 def mul(a: Any, b: Any) -> Any:
     """`(a * b, ok)` of U256."""
-    product = _times(a, b)
+    product = times(a, b)
     return u256(product), u256(product >> 256) == 0
 
 
