@@ -21,6 +21,7 @@ from mev_engine.amm.errors import SwapRevertedError, UnknownStateError
 from mev_engine.market import PoolSpec
 from mev_engine.market.book import Book
 from mev_engine.market.recording import jsonable
+from mev_engine.scan import decimal
 
 EPILOG = """\
 examples:
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool", required=True, metavar="ADDRESS", help="address or id of the pool")
     parser.add_argument("--in", dest="token_in", required=True, metavar="TOKEN", help="symbol or address")
     parser.add_argument("--out", dest="token_out", required=True, metavar="TOKEN", help="symbol or address")
-    parser.add_argument("--amount", required=True, type=Decimal, metavar="X", help="whole units, e.g. 1.5")
+    parser.add_argument("--amount", required=True, type=decimal, metavar="X", help="whole units, e.g. 1.5")
     parser.add_argument("--raw", action="store_true", help="--amount is in the token's smallest units")
     parser.add_argument("--exact-out", action="store_true", help="--amount is the output wanted")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -145,8 +146,8 @@ def _find_pool(pools: Sequence[PoolSpec], excluded: Mapping[str, str], name: str
 
 
 def _raw_amount(amount: Decimal, decimals: int, symbol: str) -> int:
-    raw = amount.scaleb(decimals) if amount.is_finite() else Decimal(-1)
-    if raw <= 0 or raw != raw.to_integral_value():
+    raw = amount.scaleb(decimals) if amount.adjusted() < 80 else Decimal(-1)
+    if not 0 < raw < 2**256 or raw != raw.to_integral_value():
         raise ValueError(
             f"amount = {amount}: must be above zero, with up to {decimals} decimals, as {symbol} (or --raw)"
         )

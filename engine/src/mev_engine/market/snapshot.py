@@ -121,7 +121,7 @@ def _json_lines(path: Path, file: IO[str]) -> Iterator[tuple[int, dict[str, Any]
     for line, text in enumerate(file, start=1):
         try:
             row = json.loads(text)
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise SnapshotError(f"{path}:{line}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise SnapshotError(f"{path}:{line}: a pool must be an object, found {text.strip()[:80]!r}")
@@ -132,7 +132,7 @@ def _json_pools(path: Path, file: IO[str], part: str | None) -> Iterator[tuple[i
     """{"pools": […]}, or such objects by name; numbers of pools stand for lines."""
     try:
         content = json.load(file)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise SnapshotError(f"{path}: not JSON: {error}") from error
     if part is not None:
         if not isinstance(content, dict) or part not in content:

@@ -7,7 +7,7 @@ Curve's public getters (A in units of 1 / A_PRECISION, balances with or without 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from mev_engine.amm.balancer_stable import StablePool
@@ -32,9 +32,9 @@ def exact(name: str, value: Any, decimals: int) -> int:
     """A number in whole units as an integer with `decimals`; RowError where that loses something."""
     try:
         number = Decimal(str(value)).scaleb(decimals)
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or out of all bounds
         number = Decimal("NaN")
-    if not number.is_finite() or number != number.to_integral_value() or number < 0:
+    if not number.is_finite() or not 0 <= number <= _UINT256 or number != number.to_integral_value():
         raise RowError(f"{name} = {value!r}: not a number of zero or more with up to {decimals} decimals")
     return int(number)
 

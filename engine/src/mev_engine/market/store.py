@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +192,7 @@ def _check_layout(book: Book) -> None:
         laid_out = [("params", family.params)] + ([("words", family.words)] if family.words else [])
         for name, layout in laid_out:
             record = layout(book.states[pool])
-            start = attrgetter(f"{name}_at")(book)[pool]
+            start = getattr(book, f"{name}_at")[pool]
             if not np.array_equal(
                 getattr(book, name)[start : start + len(record)], record, equal_nan=name == "params"
             ):
