@@ -31,6 +31,7 @@ COMMANDS = {
     "migrate": Command("mev_engine.commands.migrate", "bring the database schema up to date"),
     "warm": Command("mev_engine.commands.warm", "compile all kernels into the on-disk cache"),
     "scan": Command("mev_engine.scan", "list what is profitable in a snapshot of pools"),
+    "quote": Command("mev_engine.quote", "what one pool of a snapshot pays, exactly"),
     "replay": Command("mev_engine.replay", "scan recorded blocks again"),
     "bench": Command("mev_engine.bench", "measure the kernels beside the same loops in C"),
 }

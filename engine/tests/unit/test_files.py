@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mev_engine.market import BlockDelta, BlockRef, ReserveUpdate, TokenSpec, pa
 
 from .markets import BLOCK, address
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "chain_id": 1,
     "block": 5,
     "protocol": "uniswap_v2",
@@ -36,10 +37,10 @@ def test_reads_pairs_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
     other = {"chain_id": 1, "block": 9, "protocol": "uniswap_v3", "type": "v3", "pool": address(9)}
     read = snapshot.read(write(tmp_path / "a.jsonl", [GOOD, other, other]))
     assert read.pools == (
-        pair_spec(address(1), address(2), address(3), int(GOOD["reserves"][0]), 7, 9975, 10000, "uniswap_v2"),  # type: ignore[index]
+        pair_spec(address(1), address(2), address(3), int(GOOD["reserves"][0]), 7, 9975, 10000, "uniswap_v2"),
     )
     assert read.tokens == (TokenSpec(address(2), "A", 18), TokenSpec(address(3), "B", 6))
-    assert (read.block, read.skipped) == (9, {"uniswap_v3 (v3)": 2})
+    assert (read.block, read.skipped) == (9, {"uniswap_v3 (v3): no tick map": 2})
 
 
 def test_reads_one_block_of_a_file_that_holds_several(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_reads_one_block_of_a_file_that_holds_several(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [GOOD, GOOD | {"block": 6, "reserves": ["8", "9"]}])
     (pool,) = snapshot.read(path, block=6).pools
     assert (pool.state.reserve0, pool.state.reserve1) == (8, 9)
-    with pytest.raises(snapshot.SnapshotError, match="no Uniswap V2 pair of block 7"):
+    with pytest.raises(snapshot.SnapshotError, match="no usable pool of block 7"):
         snapshot.read(path, block=7)
 
 
@@ -55,6 +56,7 @@ def test_reads_one_block_of_a_file_that_holds_several(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"reserves": ["-1", "7"]}, "reserve0 = '-1'"),
+        ({"reserves": ["0", "7"]}, "reserve0 = '0'"),
         ({"reserves": ["1", str(2**112)]}, "reserve1 = '5192296858534827628530496329220096'"),
         ({"reserves": [1.5, "7"]}, "reserve0 = 1.5"),
         ({"reserves": ["1"]}, r"reserve = \['1'\]"),
@@ -62,22 +64,46 @@ def test_reads_one_block_of_a_file_that_holds_several(tmp_path: Path) -> None:
         ({"tokens": [address(2), address(2)]}, "token1 = .* is token0 too"),
         ({"decimals": [18, 256]}, "decimals1 = 256"),
         ({"fee_ppm": 1_000_000}, "fee_ppm = 1000000"),
-        ({"chain_id": None}, "chain_id = None"),
-        ({"chain_id": 2}, "chain_id = 2, but 1 above"),
+        ({"block": "x"}, "block = 'x'"),
     ],
     ids=str,
 )
-def test_a_malformed_pool_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    # fails if the bad value is taken, or if the message leaves the reader searching
+def test_a_malformed_pool_is_left_out_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    # fails if the bad value is taken, if the rest is not read, or if the reason leaves the reader searching
     path = write(tmp_path / "a.jsonl", [GOOD, GOOD | {"pool": address(4)} | change])
-    with pytest.raises(snapshot.SnapshotError, match=rf"a\.jsonl:2: {message}"):
-        snapshot.read(path)
+    read = snapshot.read(path)
+    assert [pool.address for pool in read.pools] == [address(1)]
+    assert [token.address for token in read.tokens] == [address(2), address(3)]
+    ((name, reason),) = read.excluded.items()
+    assert name == ("line 2" if "pool" in change else address(4))
+    assert re.match(f"line 2: {message}", reason)
+
+
+def test_a_pool_listed_twice_is_left_out_whole(tmp_path: Path) -> None:
+    # fails if either line's state is believed, also where a third line or a malformed one follows
+    other = GOOD | {"pool": address(4)}
+    for again in ([other], [other, other], [other | {"reserves": ["0", "1"]}]):
+        read = snapshot.read(write(tmp_path / "a.jsonl", [GOOD, other, *again]))
+        assert [pool.address for pool in read.pools] == [address(1)]
+        assert re.match("(line 3: )?listed twice", read.excluded[address(4)])
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     # fails if a truncated or foreign file ends as an empty market or a traceback
-    with pytest.raises(snapshot.SnapshotError, match=r"a\.jsonl:2: pool = .* line 1 already"):
-        snapshot.read(write(tmp_path / "a.jsonl", [GOOD, GOOD]))
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"chain_id": None}, "chain_id = None"),
+        ({"chain_id": 2}, "chain_id = 2, but 1 above"),
+    ]
+    for change, message in changes:
+        with pytest.raises(snapshot.SnapshotError, match=rf"a\.jsonl:2: {message}"):
+            snapshot.read(write(tmp_path / "a.jsonl", [GOOD, GOOD | {"pool": address(4)} | change]))
+    with pytest.raises(
+        snapshot.SnapshotError, match=r"a\.jsonl: holds no usable pool, but .* reserve0 = '0'"
+    ):
+        snapshot.read(write(tmp_path / "a.jsonl", [GOOD | {"reserves": ["0", "1"]}]))
+    (tmp_path / "d.jsonl").write_text("{\n")
+    with pytest.raises(snapshot.SnapshotError, match=r"d\.jsonl:1: not JSON"):
+        snapshot.read(tmp_path / "d.jsonl")
     (tmp_path / "b.csv").write_text("pool,tick\n1,2\n")
     with pytest.raises(snapshot.SnapshotError, match=r"b\.csv:1: no column chain_id, protocol, token0"):
         snapshot.read(tmp_path / "b.csv")

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mev_engine.amm import registry
 from mev_engine.jit import kernel
@@ -61,6 +62,33 @@ class Book:
         """Memory of the arrays."""
         arrays = (getattr(self, name) for name in vars(self))
         return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything but the states, for `archive.save`; the heaps without their spare room."""
+        heaps = {"params": self.params[: self._used[0]], "words": self.words[: self._used[1]]}
+        room = np.array(self._room, np.int64).reshape(-1, 2)
+        return {name: getattr(self, name) for name in _ARRAYS} | heaps | {"room": room}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], states: list[Any]) -> Book:
+        """The book that `to_arrays` was called on, whose states are given. KeyError on a name that is
+        missing, ValueError on lengths that don't belong together."""
+        book = cls()
+        for name in (*_ARRAYS, "params", "words"):
+            setattr(book, name, arrays[name])
+        pools, legs = len(states), len(book.leg_pool)
+        lengths = {"code": pools, "params_at": pools, "words_at": pools, "first_leg": pools + 1}
+        lengths |= {"leg_i": legs, "leg_j": legs, "slope": 2 * legs, "curve": 2 * legs, "log_rate": 2 * legs}
+        for name, length in lengths.items():
+            if len(arrays[name]) != length:
+                raise ValueError(f"{name} has {len(arrays[name])} entries, {pools} pools need {length}")
+        book.states = states
+        book._used = [len(book.params), len(book.words)]
+        book._room = [(params, words) for params, words in arrays["room"].tolist()]
+        book._ticks = [getattr(state, "ticks", None) for state in states]
+        if len(book._room) != pools:
+            raise ValueError(f"room has {len(book._room)} entries, {pools} pools need {pools}")
+        return book
 
     def add(self, states: list[Any]) -> None:
         """Append pools with their legs."""
@@ -165,6 +193,11 @@ class Book:
                 memory = grown
         memory[offsets[pool] : offsets[pool] + len(record)] = record
         return room
+
+
+_ARRAYS = (
+    "code", "params_at", "words_at", "first_leg", "leg_pool", "leg_i", "leg_j", "log_rate", "slope", "curve",
+)  # fmt: skip
 
 
 @kernel(
