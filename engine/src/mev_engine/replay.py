@@ -62,7 +62,9 @@ def _replay(args: argparse.Namespace) -> int:
         max_hops=start.max_hops,
     )
     gas = GasModel(args.gas_per_cycle, args.gas_per_hop, args.priority_fee)
-    scanner = Scanner(market, chain_id=start.chain_id, gas=gas, min_profit=args.min_profit)
+    # a full scan has other best ones, which are searched with more effort: compared, none is
+    options = {"refined": 0, "most": 2**31} if args.compare else {}
+    scanner = Scanner(market, chain_id=start.chain_id, gas=gas, min_profit=args.min_profit, **options)
     n_blocks = found = different = 0
     started = time.perf_counter()
     for delta in blocks:

@@ -105,7 +105,9 @@ def test_incremental_scan_equals_full_scan_of_touched_pools() -> None:
     tokens, pools = random_market(rng, 9, 40)
     market = build(tokens, pools, bases=3)
     # which are the best, and so searched with all effort, depends on what else is scanned
-    scanner = Scanner(market, chain_id=1, gas=GasModel(60_000, 75_000, 1), min_profit=10**12, refined=0, most=10**6)
+    scanner = Scanner(
+        market, chain_id=1, gas=GasModel(60_000, 75_000, 1), min_profit=10**12, refined=0, most=10**6
+    )
     seen = 0
     for _ in range(30):
         moved = rng.sample(pools, rng.randint(0, 5))
