@@ -16,7 +16,7 @@ INVENTORY ?= inventories/local
 ACTIVATE := source $(VENV)/bin/activate && source bin/become-rights
 export MOLECULE_EPHEMERAL_DIRECTORY ?= $(CURDIR)/.cache/molecule
 
-.PHONY: help setup up down status test test-all test-hosts molecule lint unit bench lock clean
+.PHONY: help setup up down status test test-all test-hosts molecule lint unit bench optimal lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,9 +60,16 @@ unit: setup ## tests of the engine and of the collection
 	@$(ACTIVATE)
 	pytest
 
-bench: setup ## nanoseconds a cycle, beside the same loops in C
+bench: setup ## the benchmark report: every figure beside its yardstick (C, degenbot), with plots
 	@$(ACTIVATE)
-	mev-engine bench
+	cd engine/benchmarks && PYTHONDONTWRITEBYTECODE=1 python -m report
+
+optimal: setup ## 10,100 random cycles solved with degenbot 0.5 and 0.6: none may earn more than we do
+	@$(ACTIVATE)
+	cd engine/benchmarks
+	python -m optimal --rounds 1 --kind v2 --count 2000
+	python -m optimal --rounds 1 --kind v2-v3 --count 1200
+	python -m optimal --rounds 1 --kind v2-v3-v4 --count 250
 
 lock: setup ## compile the lock files anew
 	@$(ACTIVATE)

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(
         f"{args.cycles:,} cycles of {args.hops} hops over {args.pools:,} pools, {args.repeat} repetitions"
     )
-    _kernels(console, random_arrays(rng, -(-args.cycles // 2), args.pools, args.hops), args.repeat)
+    beside_c(console, random_arrays(rng, -(-args.cycles // 2), args.pools, args.hops), args.repeat)
     _blocks(console, rng, args.pools, args.blocks)
     return 0
 
@@ -99,7 +99,8 @@ def compile_c(folder: Path) -> ctypes.CDLL | None:
     return ctypes.CDLL(str(library))
 
 
-def _kernels(console: Console, arrays: Arrays, repeat: int) -> None:
+def beside_c(console: Console, arrays: Arrays, repeat: int) -> list[tuple[str, ...]]:
+    """Prints, and returns, a row for each kernel: name, numba's median and least time, C's, and the ratio."""
     loops, hits, slope, curve, log_rate = arrays
     amount, bound = np.empty(len(hits)), np.empty(len(hits))
     stamp = np.zeros(len(loops), dtype=np.int32)
@@ -141,10 +142,13 @@ def _kernels(console: Console, arrays: Arrays, repeat: int) -> None:
         table = Table(
             "kernel", "numba median", "min", "C median", "min", "ratio", title="nanoseconds a cycle"
         )
+        rows = []
         for name, ours, theirs in cases:
             cycles = len(hits) if name == "size" else 2 * len(loops)
-            table.add_row(name, *_compare(ours, theirs, repeat, cycles))
+            rows.append((name, *_compare(ours, theirs, repeat, cycles)))
+            table.add_row(*rows[-1])
     console.print(table)
+    return rows
 
 
 def _check_agreement(

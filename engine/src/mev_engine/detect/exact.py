@@ -162,7 +162,8 @@ def _offsets(
 
 def sample(n: int, reach: float, top: int, best: int) -> int:
     """The n-th sample, an offset from the optimum. In turns: around the optimum, as many in each power of
-    ten, as waste can repeat over any; anywhere in reach; beside the best so far, whose waste changes slowly."""
+    ten, as waste can repeat over any; anywhere in reach; beside the best so far, whose waste changes
+    slowly."""
     if n % 3 == 2:
         return best + ((n // 3) % 16 + 1) * (1 if n & 1 else -1)
     u = n * GOLDEN % 1.0
