@@ -80,10 +80,7 @@ class Report:
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        markdown, html = (
-            [],
-            ["<!doctype html><meta charset=utf-8><title>mev_engine benchmarks</title>", _STYLE],
-        )
+        markdown, html = [], [_HEAD]
         for kind, content in self.parts:
             if kind == "title":
                 markdown.append(f"## {content}\n")
@@ -111,7 +108,8 @@ class Report:
 
 
 _HEAD = (
-    "<!doctype html><meta charset=utf-8><title>mev_engine benchmarks</title><style>body{font:15px sans-serif;max-width:60em;margin:2em auto}table{border-collapse:collapse}"
+    "<!doctype html><meta charset=utf-8><title>mev_engine benchmarks</title>"
+    "<style>body{font:15px sans-serif;max-width:60em;margin:2em auto}table{border-collapse:collapse}"
     "td,th{border:1px solid #bbb;padding:.3em .6em;text-align:right}img{max-width:100%}</style>"
 )
 

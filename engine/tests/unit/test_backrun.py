@@ -55,7 +55,7 @@ def picture(book: Book) -> dict[str, Any]:
     """Everything that a book holds: arrays as bytes, the rest by identity of its states and tick maps."""
     held = vars(book).items()
     arrays = {name: (v.shape, v.tobytes()) for name, v in held if isinstance(v, np.ndarray)}
-    ids = {name: [id(x) for x in getattr(book, name)] for name in ("states", "_ticks")}
+    ids = {name: [id(x) for x in getattr(book, name)] for name in ("states", "_laid_out")}
     return arrays | ids | {"room": tuple(book._room), "used": tuple(book._used)}
 
 

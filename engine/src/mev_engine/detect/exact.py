@@ -27,9 +27,13 @@ from mev_engine.amm import registry
 from mev_engine.amm.errors import SwapRevertedError, UnknownStateError
 from mev_engine.detect.walk import trace
 from mev_engine.market.book import Book
+from mev_engine.types import FloatArray
 
 MOST_REACH = 2.0**62
 GOLDEN = 0.6180339887498949
+SURPLUS = 8
+"""Units by which an exact output's input is lowered at most, where effort is made."""
+JUST_BEFORE = 1e-6
 POLISHED = 1e-10
 """Of an amount: where float64 is trusted to have placed an optimum."""
 
@@ -93,9 +97,11 @@ def best_amounts(hops: Sequence[Hop], start: float, effort: Effort = THOROUGH) -
     `start` is the continuous optimum, from `detect.kernels.size_hits` or `detect.walk`.
     """
     start = max(start, 1.0)
-    book, edges = book_of(hops)
-    rows = np.empty((len(hops), 3))
-    trace(edges, book.leg_pool, book.leg_i, book.leg_j, book.code, book.params_at, book.params, start, rows)
+    rows = _rows(hops, start)
+    gain = math.sqrt(max(float(rows[-1, 1]), 0.0)) - 1.0
+    if not rows[-1, 1] > 0.0:  # the best input is where a pool has no more to give: look from just before
+        start = max(start * (1.0 - JUST_BEFORE), 1.0)
+        rows, gain = _rows(hops, start), 0.0
     position = int(np.argmin(rows[:, 1])) + 1
     y, slope = float(rows[position - 1, 0]), float(rows[position - 1, 1])
     whole_y, whole_slope, curve = (float(value) for value in rows[-1])
@@ -103,7 +109,6 @@ def best_amounts(hops: Sequence[Hop], start: float, effort: Effort = THOROUGH) -
     best_input = math.floor(start)
     best_profit = max(_through(hops, best_input) - best_input, 0)
     if slope > 0.0 and whole_slope > 0.0 and curve > 0.0:
-        gain = math.sqrt(whole_slope) - 1.0
         top = whole_y - start + gain * gain / curve
         centre = math.floor(max(y + slope * gain / curve, 1.0))
         offsets = _offsets(effort, float(centre), lambda best: (top - best, slope, curve))
@@ -112,6 +117,11 @@ def best_amounts(hops: Sequence[Hop], start: float, effort: Effort = THOROUGH) -
             amount = centre + off
             out = _through(hops[position:], amount) if amount > 0 else 0
             needed = _back(hops[:position], amount) if out else 0
+            # an exact output may ask for a few units more than the least input
+            for _ in range(SURPLUS if needed > 1 and effort.near > 1 else 0):
+                if _through(hops[:position], needed - 1) < amount:
+                    break
+                needed -= 1
             if needed and out - needed > best_profit:
                 best_input, best_profit = needed, out - needed
             off = offsets.send(best_profit)
@@ -121,6 +131,14 @@ def best_amounts(hops: Sequence[Hop], start: float, effort: Effort = THOROUGH) -
         best_input = min(best_input, needed or best_input)
     amounts = amounts_out(hops, best_input)
     return Sized(amounts) if best_profit > 0 and amounts[-1] > amounts[0] else None
+
+
+def _rows(hops: Sequence[Hop], x: float) -> FloatArray:
+    """`walk.trace` of the hops."""
+    book, edges = book_of(hops)
+    rows = np.empty((len(hops), 3))
+    trace(edges, book.leg_pool, book.leg_i, book.leg_j, book.code, book.params_at, book.params, x, rows)
+    return rows
 
 
 def _offsets(

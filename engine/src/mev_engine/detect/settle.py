@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mev_engine.amm import registry
-from mev_engine.detect.exact import GOLDEN, MOST_REACH, POLISHED
+from mev_engine.detect.exact import GOLDEN, JUST_BEFORE, MOST_REACH, POLISHED, SURPLUS
 from mev_engine.detect.walk import answer, orient
 from mev_engine.jit import helper, kernel
 from mev_engine.types import FloatArray, IndexArray, LoopArray, OffsetArray, WordArray
@@ -34,6 +34,7 @@ def _hop(e: int, leg_pool: Any, leg_i: Any, leg_j: Any) -> tuple[int, int, int]:
 def _forward(
     edges: Any,
     first: int,
+    last: int,
     x: Any,
     leg_pool: Any,
     leg_i: Any,
@@ -42,8 +43,8 @@ def _forward(
     words_at: Any,
     words: Any,
 ) -> tuple[Any, bool]:
-    """Output of the hops from `first` on."""
-    for k in range(first, edges.size):
+    """Output of the hops from `first` to before `last`."""
+    for k in range(first, last):
         p, i, j = _hop(edges[k], leg_pool, leg_i, leg_j)
         x, ok = registry.quote(code[p], words, words_at[p], i, j, x)
         if not ok or x == 0:
@@ -81,6 +82,7 @@ def _try(
     position: int,
     centre: Any,
     off: int,
+    near: int,
     best_x: Any,
     best_profit: Any,
     leg_pool: Any,
@@ -94,9 +96,16 @@ def _try(
     if off < 0 and centre <= u256(-off):
         return best_x, best_profit
     amount = centre + off  # a negative one wraps to the difference
-    out, ok = _forward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
+    out, ok = _forward(edges, position, edges.size, amount, leg_pool, leg_i, leg_j, code, words_at, words)
     if ok:
         x, ok = _backward(edges, position, amount, leg_pool, leg_i, leg_j, code, words_at, words)
+        # an exact output may ask for a few units more than the least input
+        for _ in range(SURPLUS if ok and near > 1 else 0):
+            less, ok = _forward(edges, 0, position, x - 1, leg_pool, leg_i, leg_j, code, words_at, words)
+            if not ok or less < amount:
+                ok = True
+                break
+            x = x - 1
         if ok and out > x and out - x > best_profit:
             return x, out - x
     return best_x, best_profit
@@ -121,6 +130,11 @@ def best_trade(
     """The input (U256) of the most profitable integer trade found around `start`; 0 where none gains."""
     start = max(start, 1.0)
     whole_y, whole_slope, curve = answer(edges, leg_pool, leg_i, leg_j, code, params_at, params, start)
+    gain = math.sqrt(max(whole_slope, 0.0)) - 1.0
+    if not whole_slope > 0.0:  # the best input is where a pool has no more to give: look from just before
+        start = max(start * (1.0 - JUST_BEFORE), 1.0)
+        whole_y, whole_slope, curve = answer(edges, leg_pool, leg_i, leg_j, code, params_at, params, start)
+        gain = 0.0
     position, y, slope = 0, 0.0, np.inf
     for k in range(1, edges.size + 1):
         here = answer(edges[:k], leg_pool, leg_i, leg_j, code, params_at, params, start)
@@ -129,12 +143,11 @@ def best_trade(
     # the continuous optimum itself is the first candidate: where an inverse is refused, it is the only one
     best_x, best_profit = u256(0), u256(0)
     x = from_float(start)
-    out, ok = _forward(edges, 0, x, leg_pool, leg_i, leg_j, code, words_at, words)
+    out, ok = _forward(edges, 0, edges.size, x, leg_pool, leg_i, leg_j, code, words_at, words)
     if ok and out > x:
         best_x, best_profit = x, out - x
     if not (slope > 0.0 and whole_slope > 0.0 and curve > 0.0):
         return best_x
-    gain = math.sqrt(whole_slope) - 1.0
     top = whole_y - start + gain * gain / curve
     centre = from_float(max(y + slope * gain / curve, 1.0))
     best_off = 0
@@ -142,7 +155,7 @@ def best_trade(
         off = (n + 1) >> 1 if n & 1 else -(n >> 1)
         before = best_profit
         best_x, best_profit = _try(
-            edges, position, centre, off, best_x, best_profit, leg_pool, leg_i, leg_j, code, words_at, words
+            edges, position, centre, off, near, best_x, best_profit, leg_pool, leg_i, leg_j, code, words_at, words
         )  # fmt: skip
         if best_profit != before:
             best_off = off
@@ -153,7 +166,7 @@ def best_trade(
             off = best_off + int(-step if side else step)
             before = best_profit
             best_x, best_profit = _try(
-                edges, position, centre, off, best_x, best_profit,
+                edges, position, centre, off, near, best_x, best_profit,
                 leg_pool, leg_i, leg_j, code, words_at, words,
             )  # fmt: skip
             if best_profit != before:
@@ -171,7 +184,7 @@ def best_trade(
                 off = (-m if side else m) if few else sample(n, reach, top_off, best_off)
                 before = best_profit
                 best_x, best_profit = _try(
-                    edges, position, centre, off, best_x, best_profit,
+                    edges, position, centre, off, near, best_x, best_profit,
                     leg_pool, leg_i, leg_j, code, words_at, words,
                 )  # fmt: skip
                 if best_profit != before:

@@ -85,7 +85,7 @@ class Book:
         book.states = states
         book._used = [len(book.params), len(book.words)]
         book._room = [(params, words) for params, words in arrays["room"].tolist()]
-        book._ticks = [getattr(state, "ticks", None) for state in states]
+        book._laid_out = [getattr(state, "ticks", None) for state in states]
         if len(book._room) != pools:
             raise ValueError(f"room has {len(book._room)} entries, {pools} pools need {pools}")
         return book
