@@ -155,7 +155,8 @@ def best_trade(
         off = (n + 1) >> 1 if n & 1 else -(n >> 1)
         before = best_profit
         best_x, best_profit = _try(
-            edges, position, centre, off, near, best_x, best_profit, leg_pool, leg_i, leg_j, code, words_at, words
+            edges, position, centre, off, near, best_x, best_profit,
+            leg_pool, leg_i, leg_j, code, words_at, words,
         )  # fmt: skip
         if best_profit != before:
             best_off = off
