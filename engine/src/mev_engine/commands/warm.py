@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "The cache is keyed by processor and source file: warm it on the host that runs the engine,\n"
-        "as the user who runs it, with the same NUMBA_CACHE_DIR. A first run takes some tens of seconds."
+        "as the user who runs it, with the same NUMBA_CACHE_DIR. A first run takes a minute or two."
     )
 
 

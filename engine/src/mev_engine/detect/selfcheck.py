@@ -16,7 +16,7 @@ _UNIT = 10**18
 def warm() -> None:
     """Run every kernel once, through the whole scan of a small market.
 
-    Takes some 5 s where the cache is cold and under a second where it is warm. RuntimeError unless a
+    Takes a minute or two where the cache is cold and a second or two where it is warm. RuntimeError unless a
     full and an incremental scan find the same cycles of 2, 3 and 4 hops: a kernel that loads but
     can't run is found here.
     """
