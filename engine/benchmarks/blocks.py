@@ -13,6 +13,7 @@ In a calm market most pools end a block within the fees of one another, as other
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,10 @@ def make_market(rng: np.random.Generator, n_pools: int, n_core: int, bases: int 
         else:
             pools.append(pair_spec(address, *sides, *reserves))
     names = [t.address for t in tokens[:bases]]
-    return Market.build(tokens, pools, base_tokens=names, wrapped_native=names[0])
+    market = Market.build(tokens, pools, base_tokens=names, wrapped_native=names[0])
+    gc.collect()
+    gc.freeze()  # as the service does once it has its market
+    return market
 
 
 def v3_pool(rng: np.random.Generator, reserve0: int, reserve1: int) -> V3Pool:

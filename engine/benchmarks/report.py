@@ -258,7 +258,7 @@ def whole_blocks(report: Report, count: int, sizes: tuple[int, ...], cores: tupl
     report.table(names, rows)
     report.text(
         "Calm: 98 % of the touched pools end the block within the fees of the others, the rest as far off as "
-        "single real swaps go; storm: all do. The scan settles the 256 most promising cycles of a block."
+        "single real swaps go; storm: all do. The scan settles the 128 most promising cycles of a block."
     )
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.5))
     for axis, points, label in ((axes[0], by_size, "pools touched"), (axes[1], by_cycles, "cycles indexed")):

@@ -8,6 +8,7 @@ itself. Handing it to a thread would cost a hop and a lock, and win nothing.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -140,6 +141,8 @@ class Engine:
             raise MissingMarketError(
                 f"[market] of the settings does not fit the chain's pools: {error}"
             ) from error
+        gc.collect()
+        gc.freeze()  # the market stays: walking its objects again and again is a pause of 10 ms in a block
         self.scanner = Scanner(
             self.market,
             chain_id=self.settings.chain.chain_id,

@@ -136,8 +136,12 @@ class Mined(NamedTuple):
 
 
 def touched_pools(chain: Chain, number: int) -> dict[str, str]:
-    """Pool -> name of its family, by topic, for all logs that some family knows; no other log is unknown."""
-    names = {t: name for name, family in registry.FAMILIES.items() for t in family.events}
+    """Pool -> name of its family, by topic, for all logs that some family knows; no other log is unknown.
+
+    Forks share a topic with the family that comes first, as Camelot's pairs do Sync with Uniswap V2's.
+    """
+    families = reversed(registry.FAMILIES.items())
+    names = {topic0: name for name, family in families for topic0 in family.events}
     logs = chain.rpc("eth_getLogs", {"fromBlock": hex(number), "toBlock": hex(number)})
     assert {log["topics"][0] for log in logs} <= names.keys() | NO_POOLS
     return {log["address"]: names[log["topics"][0]] for log in logs if log["topics"][0] in names}

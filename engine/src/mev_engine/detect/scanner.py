@@ -92,7 +92,7 @@ class Scanner:
         gas: GasModel,
         min_profit: int,
         refined: int = 8,
-        most: int = 256,
+        most: int = 128,
     ) -> None:
         """`min_profit`: wei of the native coin after gas; only what is above it is emitted. `refined`: how
         many of a block's best are searched once more, with more effort (`exact.EMITTED`). `most`: how many
@@ -174,7 +174,9 @@ class Scanner:
         profitable = sum(c.net > self.min_profit for c in found)
         opportunities = self._ranked(block, found[:profitable])
         rest = found[profitable:] if unprofitable else []
-        others = [self._opportunity(block, c, rank, None) for rank, c in enumerate(rest, profitable + 1)]
+        others = [
+            replace(o, rank=o.rank + profitable, conflicts_with=None) for o in self._ranked(block, rest)
+        ]
         return ScanResult(
             opportunities=tuple(opportunities),
             cycles_screened=screened,
@@ -188,14 +190,15 @@ class Scanner:
 
     def _ranked(self, block: BlockRef, found: list[_Candidate]) -> list[Opportunity]:
         """Opportunities with ranks, and what each conflicts with; `found` is sorted."""
-        pool_of = self.market.book.leg_pool
-        pools = [tuple(int(pool_of[edge >> 1]) for edge in c.edges) for c in found]
-        rivals = conflicts(pools, [c.net for c in found])
-        result: list[Opportunity] = []
-        for rank, (candidate, rival) in enumerate(zip(found, rivals, strict=True), start=1):
-            name = None if rival is None else self._opportunity_id(block, found[rival])
-            result.append(self._opportunity(block, candidate, rank, name))
-        return result
+        paths = [self._path(candidate.edges) for candidate in found]
+        ids = [opportunity_id(self.chain_id, block.hash, *path) for path in paths]
+        rivals = conflicts([pools for _tokens, pools in paths], [candidate.net for candidate in found])
+        return [
+            self._opportunity(block, candidate, path, rank, own, None if rival is None else ids[rival])
+            for rank, (candidate, path, own, rival) in enumerate(
+                zip(found, paths, ids, rivals, strict=True), start=1
+            )
+        ]
 
     def _price(self, base: str) -> _Price | None:
         """Mid price of the deepest direct pool to the native coin; None if none of them is active."""
@@ -278,9 +281,8 @@ class Scanner:
         book, edges = self.market.book, _edges(table, hit)
         price = prices[self.market.tokens[self.market.edge_token[edges[0]]].address]
         assert price is not None  # noqa: S101  hits of unpriced bases have been left out
-        units = self.gas.per_cycle
-        for edge in edges:
-            units += int(self._gas_of_code[book.code[book.leg_pool[edge >> 1]]])
+        codes = book.code[book.leg_pool[np.array(edges) >> 1]]
+        units = self.gas.per_cycle + int(self._gas_of_code[codes].sum())
         gross = (amounts[-1] - amounts[0]) * price.numerator // price.denominator
         return _Candidate(gross - units * self.gas.price(block), edges, amounts, units, table, hit, start)
 
@@ -335,21 +337,23 @@ class Scanner:
         tokens = [market.tokens[market.edge_token[edge]].address for edge in edges]
         return (*tokens, tokens[0]), tuple(market.pools[leg_pool[edge >> 1]].address for edge in edges)
 
-    def _opportunity_id(self, block: BlockRef, candidate: _Candidate) -> str:
-        return opportunity_id(self.chain_id, block.hash, *self._path(candidate.edges))
-
     def _opportunity(
-        self, block: BlockRef, candidate: _Candidate, rank: int, conflicts_with: str | None
+        self,
+        block: BlockRef,
+        candidate: _Candidate,
+        path: tuple[tuple[str, ...], tuple[str, ...]],
+        rank: int,
+        own_id: str,
+        conflicts_with: str | None,
     ) -> Opportunity:
-        tokens, pools = self._path(candidate.edges)
-        specs = [self.market.tokens[self.market.token_index[token]] for token in tokens]
+        (tokens, pools), market = path, self.market
         gas_price = self.gas.price(block)
         return Opportunity(
-            id=self._opportunity_id(block, candidate),
+            id=own_id,
             strategy=STRATEGY,
             block=block,
             tokens=tokens,
-            symbols=tuple(spec.symbol for spec in specs),
+            symbols=tuple([market.tokens[market.token_index[token]].symbol for token in tokens]),
             pools=pools,
             amounts=candidate.amounts,
             gross_profit=candidate.amounts[-1] - candidate.amounts[0],
