@@ -23,7 +23,7 @@ from mev_engine.detect import GasModel, Scanner, kernels
 from mev_engine.market import BlockDelta, BlockRef, Market, ReserveUpdate, TokenSpec, pair_spec
 from mev_engine.types import FloatArray, IndexArray, LoopArray
 
-C_FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
+C_FLAGS = ("-O3", "-march=native", "-ffast-math", "-fPIC")
 BLOCK = BlockRef(0, "0x0", "0x0", 0, 10**9)
 EPILOG = """\
 examples:
@@ -94,8 +94,10 @@ def compile_c(folder: Path) -> ctypes.CDLL | None:
         return None
     source = resources.files("mev_engine") / "bench_kernels.c"
     with resources.as_file(source) as path:
-        library = folder / "bench_kernels.so"
-        subprocess.run([compiler, *C_FLAGS, str(path), "-o", str(library), "-lm"], check=True)
+        # linked without -ffast-math, for which gcc adds code that turns subnormal numbers off in this process
+        library, compiled = folder / "bench_kernels.so", folder / "bench_kernels.o"
+        subprocess.run([compiler, *C_FLAGS, "-c", str(path), "-o", str(compiled)], check=True)
+        subprocess.run([compiler, "-shared", str(compiled), "-o", str(library), "-lm"], check=True)
     return ctypes.CDLL(str(library))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from mev_engine import bench
 from mev_engine.cli import main
 from mev_engine.detect import kernels
 
@@ -42,3 +44,9 @@ def test_kernels_that_drift_apart_are_noticed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(kernels, "size_hits", doubled)
     with pytest.raises(AssertionError, match="Mismatched elements"):
         main(SMALL)
+
+
+def test_the_c_library_leaves_floats_as_they_are(tmp_path: Path) -> None:
+    # gcc's -ffast-math at the link turns subnormal numbers off for the whole process that loads the library
+    assert bench.compile_c(tmp_path) is not None
+    assert np.nextafter(0.0, 1.0) * np.float64(1.0) > 0.0
