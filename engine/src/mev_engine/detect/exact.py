@@ -33,6 +33,8 @@ MOST_REACH = 2.0**62
 GOLDEN = 0.6180339887498949
 SURPLUS = 8
 """Units by which an exact output's input is lowered at most, where effort is made."""
+UNCERTAIN = 1e-15
+"""Of the output: float64 can't tell the continuous profit from one that much higher."""
 JUST_BEFORE = 1e-6
 POLISHED = 1e-10
 """Of an amount: where float64 is trusted to have placed an optimum."""
@@ -111,7 +113,9 @@ def best_amounts(hops: Sequence[Hop], start: float, effort: Effort = THOROUGH) -
     if slope > 0.0 and whole_slope > 0.0 and curve > 0.0:
         top = whole_y - start + gain * gain / curve
         centre = math.floor(max(y + slope * gain / curve, 1.0))
-        offsets = _offsets(effort, float(centre), lambda best: (top - best, slope, curve))
+        offsets = _offsets(
+            effort, float(centre), lambda best: (top - best + UNCERTAIN * whole_y, slope, curve)
+        )
         off = next(offsets)
         while off is not None:
             amount = centre + off

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mev_engine.amm import registry
-from mev_engine.detect.exact import GOLDEN, JUST_BEFORE, MOST_REACH, POLISHED, SURPLUS
+from mev_engine.detect.exact import GOLDEN, JUST_BEFORE, MOST_REACH, POLISHED, SURPLUS, UNCERTAIN
 from mev_engine.detect.walk import answer, orient
 from mev_engine.jit import helper, kernel
 from mev_engine.types import FloatArray, IndexArray, LoopArray, OffsetArray, WordArray
@@ -175,7 +175,7 @@ def best_trade(
         step *= 0.5
     top_off = best_off
     for n in range(samples):
-        gap = top - to_float(best_profit)
+        gap = top - to_float(best_profit) + UNCERTAIN * whole_y
         if gap <= max(1.0, tolerance * to_float(best_profit)):
             break
         reach = min(slope * math.sqrt(gap / curve), MOST_REACH)
