@@ -31,7 +31,7 @@ import numba
 import numpy as np
 import optimal
 from mev_engine import __version__, bench
-from mev_engine.amm import registry
+from mev_engine.amm import registry, uniswap_v3
 from mev_engine.detect import GasModel, Scanner
 from mev_engine.jit import kernel
 from mev_engine.market import BlockDelta, StateUpdate
@@ -188,12 +188,8 @@ def quotes(report: Report, count: int, versions: list[str]) -> None:
     ours, answers = [], []
     for quote in asked:
         state: Any = exact.state(quote["hop"])
-        words, given = (
-            registry.FAMILIES["uniswap_v3"].words,
-            np.array(limbs(int(quote["amount_in"])), np.uint64),
-        )
-        assert words is not None  # noqa: S101
-        arguments = 2, words(state), 0 if quote["hop"]["zero_for_one"] else 1, given, 200
+        given = np.array(limbs(int(quote["amount_in"])), np.uint64)
+        arguments = 2, uniswap_v3.words(state), 0 if quote["hop"]["zero_for_one"] else 1, given, 200
         result, ok = np.zeros(4, np.uint64), np.zeros(1, np.bool_)
         seconds = []
         for _ in range(5):

@@ -241,6 +241,8 @@ class Engine:
             raise RuntimeError("a block arrived before the state was loaded")
         result = self.scanner.scan(delta.block, touched)
         seconds = time.perf_counter() - started
+        if result.deferred:
+            log.warning("cycles_deferred block=%d count=%d", delta.block.number, result.deferred)
         self._put(Batch.of(delta.block, rows=tuple(result.opportunities)))
         self.metrics.blocks.inc()
         self.metrics.handled(delta.block.number)

@@ -104,7 +104,9 @@ def _scan(args: argparse.Namespace) -> int:
         except OSError as error:
             raise ValueError(f"{args.save}: can't be written: {error}") from error
     built = time.perf_counter()
-    scanner = Scanner(market, chain_id=loaded.chain_id, gas=GAS, min_profit=int(args.min_profit.scaleb(18)))
+    floor = int(args.min_profit.scaleb(18))
+    # a file is scanned once and nobody waits for the block: everything that may pay is settled
+    scanner = Scanner(market, chain_id=loaded.chain_id, gas=GAS, min_profit=floor, most=2**31)
     block = BlockRef(loaded.block, "", "", 0, base_fee=int(args.gas_price.scaleb(9)))
     result = scanner.scan_all(block, unprofitable=args.before_gas)
     if args.json:
