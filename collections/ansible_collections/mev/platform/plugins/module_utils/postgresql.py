@@ -49,8 +49,8 @@ def settings(
     work_mem = min(max(memory * 2 // max_connections, 4), 256)
     if max_connections * LEAST_PER_CONNECTION_MB > memory // 2:
         raise ValueError(
-            f"postgresql_max_connections is {max_connections}: at {LEAST_PER_CONNECTION_MB} MB each they take "
-            f"more than half of the {memory} MB that PostgreSQL may reckon with; allow at most "
+            f"postgresql_max_connections is {max_connections}: at {LEAST_PER_CONNECTION_MB} MB each "
+            f"they take more than half of the {memory} MB that PostgreSQL may reckon with; allow at most "
             f"{memory // 2 // LEAST_PER_CONNECTION_MB}, or raise postgresql_memory_share"
         )
     # A checkpoint's worth of WAL: the guide's 16 GB on its 4 TB; elsewhere no more than 2 % of the disk.
