@@ -146,6 +146,8 @@ class DatabaseSettings(_WithPassword):
     name: NonEmpty = "mev_infrastructure"
     user: NonEmpty = "mev_user"
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    keep_months: Annotated[int, Field(ge=0, le=1200)] = 24
+    """Months of opportunities in the table; older ones are detached, their rows kept. 0: all stay."""
 
 
 class RedisSettings(_WithPassword):
