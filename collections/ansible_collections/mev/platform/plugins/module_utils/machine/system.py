@@ -66,15 +66,16 @@ def clock(source: Source) -> dict[str, Any]:
         "available": source.read(
             "/sys/devices/system/clocksource/clocksource0/available_clocksource"
         ).split(),
+        "installed": True,
+        "synchronised": False,
         "offset_ms": None,
-        "synchronised": None,
         "server": "",
         "why": None,
     }
     status, said = source.run(["chronyc", "-c", "tracking"])
     fields = said.strip().split(",")
     if status == ABSENT:
-        found["why"] = "chrony is not installed"
+        found["installed"], found["why"] = False, "chrony is not installed"
     elif status != 0 or len(fields) < 14:
         found["why"] = "chronyd does not answer"
     else:  # chronyc(1), tracking: 2 name, 5 offset of the system's time in seconds, 14 leap status
