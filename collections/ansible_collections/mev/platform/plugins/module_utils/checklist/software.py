@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 
 from ansible_collections.mev.platform.plugins.module_utils.checklist.outcome import (
@@ -94,6 +95,18 @@ def _endpoints(_: Facts, wanted: Wanted) -> Outcome:
     return PASSED, f"{asked['count']} answered with their chain's id", want, ""
 
 
+def _mesh(_: Facts, wanted: Wanted) -> Outcome:
+    address, network = str(wanted["address"]), str(wanted["mesh"])
+    if not network:
+        return UNWANTED, address or "no address", "there is no mesh (mev_mesh_network)", ""
+    try:
+        good = ipaddress.ip_address(address) in ipaddress.ip_network(network)
+    except ValueError as error:  # no address, or a network with bits of a host in it
+        return FAILED, str(error), f"an address in {network}", "see mev_address and mev_mesh_network"
+    want = f"an address in {network}"
+    return (PASSED if good else FAILED), address, want, "see mev_address and mev_mesh_network"
+
+
 def _docker(machine: Facts, wanted: Wanted) -> Outcome:
     if not wanted["docker"]:
         return UNWANTED, "not asked", "systemd runs the platform (preflight_docker: false)", ""
@@ -148,6 +161,7 @@ CHECKS = (
     Check("time_sync", "Time", "fail warn warn", _time_sync),
     Check("dns", "Names", "fail fail warn", _dns),
     Check("endpoints", "Endpoints", "fail fail fail", _endpoints),
+    Check("mesh", "Address on the mesh", "fail fail fail", _mesh),
     Check("docker", "Docker", "fail fail warn", _docker),
     Check("kubernetes", "Kubernetes", "fail fail warn", _kubernetes),
 )
