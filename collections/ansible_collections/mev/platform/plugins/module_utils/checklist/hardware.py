@@ -65,10 +65,11 @@ def _root_size(machine: Facts, wanted: Wanted) -> Outcome:
 def _free_space(machine: Facts, wanted: Wanted) -> Outcome:
     least = wanted["min_free_percent"]
     said = ", ".join(f"{number(fs['free_percent'])} % of {fs['mount']}" for fs in machine["filesystems"])
+    said = said or "no file system can be seen"
     if least <= 0:
         return UNWANTED, said, "nothing", ""
     short = [fs["mount"] for fs in machine["filesystems"] if fs["free_percent"] < least]
-    result = FAILED if short else PASSED if said else UNKNOWN
+    result = FAILED if short else PASSED if machine["filesystems"] else UNKNOWN
     return result, said, f"{least} % free on each", f"make room on {', '.join(short)}"
 
 

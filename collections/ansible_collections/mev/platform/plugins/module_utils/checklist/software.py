@@ -37,9 +37,10 @@ def _os(_: Facts, wanted: Wanted) -> Outcome:
 
 
 def _kernel(machine: Facts, wanted: Wanted) -> Outcome:
-    good = version(machine["kernel"]) >= version(wanted["min_kernel"])
+    running, want = version(machine["kernel"]), f"{wanted['min_kernel']} or newer"
+    result = UNKNOWN if not running else PASSED if running >= version(wanted["min_kernel"]) else FAILED
     mend = "install a newer kernel of the distribution and reboot (preflight_min_kernel)"
-    return (PASSED if good else FAILED), machine["kernel"], f"{wanted['min_kernel']} or newer", mend
+    return result, machine["kernel"] or "it can't be read", want, mend
 
 
 def _virtualisation(machine: Facts, wanted: Wanted) -> Outcome:
@@ -55,7 +56,7 @@ def _virtualisation(machine: Facts, wanted: Wanted) -> Outcome:
 def _clock_source(machine: Facts, wanted: Wanted) -> Outcome:
     clock, good = machine["clock"], wanted["clock_sources"]
     if not good:
-        return UNWANTED, clock["source"], "any", ""
+        return UNWANTED, clock["source"] or "it can't be read", "any", ""
     result = UNKNOWN if not clock["source"] else PASSED if clock["source"] in good else FAILED
     mend = "the kernel distrusts the TSC: see dmesg | grep -i tsc, and the firmware's settings"
     return result, clock["source"] or "it can't be read", f"one of {', '.join(good)}", mend
