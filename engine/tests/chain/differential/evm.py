@@ -135,7 +135,9 @@ class Chain:
         self._send({"to": to, "data": "0x" + data.hex()})
 
     def gas(self, to: str, data: bytes) -> int:
-        """Gas units that such a transaction used."""
+        """Gas units that such a transaction used, seconds after the one before: then pairs and pools write
+        what they keep about prices over time, as they do on a chain."""
+        rpc_call(self.web3, "evm_increaseTime", 12)
         return int(self._send({"to": to, "data": "0x" + data.hex()})["gasUsed"], 16)
 
     def bundle_gas(self, subs: Iterable[Sub]) -> int:

@@ -83,6 +83,7 @@ def pools(chain: Chain) -> Pools:
     made = Pools(chain, tokens, pairs, pool)
     for pair in pairs:
         chain.transact([*(made.pay(pair, token, 10**6 * E18) for token in (0, 1)), Sub(pair, SYNC())])
+        chain.transact([Sub(pair, SYNC())])  # fills its prices over time, which costs more the first time
     chain.send(pool, INITIALIZE(2**96))
     positions = [(1000 * SPACING, 10**6 * E18), *((n * SPACING, 10**4 * E18) for n in EDGES)]
     chain.transact(by_agent(pool, MINT(AGENT, -edge, edge, size, made.data)) for edge, size in positions)
