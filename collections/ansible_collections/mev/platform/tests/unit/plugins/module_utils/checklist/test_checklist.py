@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.mev.platform.plugins.module_utils.checklist import SEVERITIES, judge
-from ansible_collections.mev.platform.plugins.module_utils.checklist import attestations as attested
+from ansible_collections.mev.platform.plugins.module_utils.checklist import SEVERITIES, attestations, judge
 from ansible_collections.mev.platform.plugins.module_utils.machine.source import Source
 from ansible_collections.mev.platform.plugins.modules.machine_facts import gather
 
@@ -231,12 +230,14 @@ def test_severity_by_environment() -> None:
         assert (lines["kernel"]["result"], lines["cpu_cores"]["result"]) == (kernel, cores)
 
 
-# Could fail: an item is added whose severity the inventory can't set, or an option is for no item.
-def test_role_offers_the_severity_of_each_item() -> None:
+# Could fail: an item is added whose severity can't be set, or the role's documentation names another.
+def test_role_offers_and_documents_the_severity_of_each_item() -> None:
     spec = yaml.safe_load((ROOT / "roles/preflight/meta/argument_specs.yml").read_text())
-    offered = set(spec["argument_specs"]["main"]["options"]["preflight_severity"]["options"])
-    fixed = {"access", "os"}  # without them nothing can be done
-    assert offered == (set(SEVERITIES) | set(attested.SEVERITIES)) - fixed
+    offered = spec["argument_specs"]["main"]["options"]["preflight_severity"]["options"]
+    told = {item: option["description"].rpartition("else ")[2] for item, option in offered.items()}
+    meant = {**SEVERITIES, **attestations.SEVERITIES}
+    del meant["access"], meant["os"]  # without them nothing can be done
+    assert told == {item: f"{', '.join(words.split())}." for item, words in meant.items()}
 
 
 # Could fail: the role hands other thresholds to the checklist than those that it reads.
