@@ -36,7 +36,7 @@ def attested(
     """An item for each required statement, and for each other that the file makes."""
     severity = severities(SEVERITIES, environment, overrides)["attestations"]
     entries, complaint = _read(file)
-    mend = f"mend the entry in {file}" if file else "set preflight_attestations_file (docs/preflight.md)"
+    mend = f"add or mend it in {file}" if file else "set preflight_attestations_file (docs/preflight.md)"
     lines = []
     names = [str(entry.get("name", "")) for entry in entries]
     others = {name: (name.replace("_", " ") or "without a name", 1, "stated") for name in names}

@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.mev.platform.plugins.module_utils.machine.source import Source
 
 # RAID controllers show their arrays as one SCSI disk; vendor and model tell
-_CONTROLLER = re.compile(r"perc|megaraid|avago|lsi|mr9\d|smartarray|logical volume|adaptec|raid", re.I)
+_CONTROLLER = re.compile(r"perc|megaraid|avago|\blsi\b|mr9\d|smartarray|logical volume|adaptec|raid", re.I)
 _VIRTUAL = re.compile(r"(vd|xvd|rbd|nbd|loop|zram)")
 _MD_LINE = re.compile(r"(md\S*) : (active|inactive)(?: \([^)]*\))?(?: (raid\d+|linear|multipath))? (.*)")
 
