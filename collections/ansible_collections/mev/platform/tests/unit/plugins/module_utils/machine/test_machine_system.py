@@ -53,7 +53,8 @@ PS3 Status       | cah | ns  | 10.3 | No Reading"""
     [
         ("ok  | 10.2 | Presence detected", 2),
         ("ok  | 10.2 | Presence detected, Power Supply AC lost", 1),
-        ("cr  | 10.2 | Presence detected, Failure detected", 1),
+        ("ok  | 10.2 | Presence detected, Failure detected", 1),
+        ("cr  | 10.2 | Presence detected", 1),
     ],
 )
 # Could fail: a supply that is plugged in but dead counts as redundancy, or a sensor of watts as a supply.
