@@ -35,8 +35,8 @@ BUFFERS = Rule(low=1, count=3, rising=True)
 # Mainline's; one that this kernel was built without is a lack, and a name that is none of these is a slip.
 # fmt: off
 CONGESTION = Rule(
-    choices=("bbr", "bic", "cdg", "cubic", "dctcp", "highspeed", "htcp", "hybla", "illinois", "lp", "nv", "reno",
-             "scalable", "vegas", "veno", "westwood", "yeah"),
+    choices=("bbr", "bic", "cdg", "cubic", "dctcp", "highspeed", "htcp", "hybla", "illinois", "lp", "nv",
+             "reno", "scalable", "vegas", "veno", "westwood", "yeah"),
 )
 QDISC = Rule(
     choices=("bfifo", "cake", "codel", "fq", "fq_codel", "fq_pie", "noqueue", "pfifo", "pfifo_fast", "sfq"),

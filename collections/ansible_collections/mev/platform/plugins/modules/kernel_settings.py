@@ -42,7 +42,7 @@ description:
   - Then all values are written and read back, and the files that set them at boot follow. When the kernel
     refuses a value, or another one is read back, the former values and files are put back and the task fails.
   - A value that was changed by hand meanwhile is put back.
-  - A key that this kernel lacks is named in RV(skipped) when Linux is known to have it, when it comes with a
+  - A key that this kernel lacks is named in RV(lacking) when Linux is known to have it, when it comes with a
     module or an interface that is not there, or when it is in O(may_lack). Any other is taken for a slip.
   - M(ansible.posix.sysctl) sets one key at a time, and what it wrote stays when the next one fails.
 options:
@@ -99,7 +99,7 @@ changes:
   returned: always
   type: dict
   sample: {vm.swappiness: {from: "60", to: "1"}}
-skipped:
+lacking:
   description: What this host lacks, and why.
   returned: always
   type: dict
@@ -223,7 +223,7 @@ def transact(
     return {
         "changed": bool(changes or changed_files),
         "changes": changes,
-        "skipped": {name if name.startswith("/") else name_of(name): why for name, why in lacking.items()},
+        "lacking": {name if name.startswith("/") else name_of(name): why for name, why in lacking.items()},
         "released": sorted({name_of(path) for path, _ in assignments(was)} - set(map(name_of, values))),
         "values": {
             s.name: s.wanted if module.check_mode else s.now() for s in settings if s.name not in without
