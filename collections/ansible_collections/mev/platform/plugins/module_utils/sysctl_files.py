@@ -58,7 +58,7 @@ def overriding(root: Path, own: Path, wanted: Mapping[str, str]) -> Iterator[tup
 
 
 def open_files_above(root: Path, most: int, own: str) -> Iterator[str]:
-    """Yield "file: line" for each limit on open files that the kernel would refuse, and a login with it."""
+    """Yield "file: line" for each limit on open files that the kernel would refuse to a session."""
     for file in sorted(path for pattern in LIMITS for path in root.glob(pattern)):
         if file.name == own:
             continue

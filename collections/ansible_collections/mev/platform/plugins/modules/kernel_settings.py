@@ -161,7 +161,9 @@ def run(module: AnsibleModule, root: Path = Path("/")) -> dict[str, Any]:
             )
     if "fs/nr_open" in values and values["fs/nr_open"].isdigit():
         for line in open_files_above(root, int(values["fs/nr_open"]), Path(given["limits_file"]).name):
-            problems.append(f"fs.nr_open is {values['fs/nr_open']}, and no login would work with {line}")
+            problems.append(
+                f"fs.nr_open is {values['fs/nr_open']}, and the kernel would refuse {line} to every session"
+            )
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise Refused(f"{len(problems)} wrong in the kernel's settings; nothing was changed:\n{listed}")
@@ -234,17 +236,20 @@ def transact(
 
 def put(before: Mapping[Path, str | None], after: Mapping[Path, str]) -> None:
     """Write the files and read them back; whatever fails, the former ones are put back."""
+    written: list[Path] = []
     try:
         for file, text in after.items():
             if before[file] != text:
                 replace(file, text)
+                written.append(file)
                 if file.read_text() != text:
                     raise Refused(f"{file}: what was written is not what is read back")
     except BaseException:
-        for file, old in before.items():
+        for file in written:
+            old = before[file]
             if old is None:
-                file.unlink(missing_ok=True)
-            elif file.read_text() != old:
+                file.unlink()
+            else:
                 replace(file, old)
         raise
 
