@@ -225,7 +225,7 @@ def choose(topology: Topology, wish: Wish, node: int | None = None) -> Choice:
             f"is not on the network card's node {node}" if far
             else "has a smaller L3" if small
             else "has fewer cores" if len(ccx.cores) < len(chosen[0].cores)
-            else "is as good, but no more are wanted"
+            else "as good, but no more are wanted"
         )  # fmt: skip
     return Choice(
         True,

@@ -49,6 +49,10 @@ def write(layout: dict[str, Any], root: Path) -> Path:
         caches = ((0, 1, "Data", 32, siblings), (3, 3, "Unified", int(layout["l3_mib"] * 1024), l3))
         for index, level, kind, size, shared in caches:
             cache = place / f"cache/index{index}"
+            if cpu != shared[0]:  # the same words as for the first that shares it: a link makes fewer files
+                cache.parent.mkdir(exist_ok=True)
+                cache.symlink_to(f"../../cpu{shared[0]}/cache/index{index}")
+                continue
             put(cache / "level", level)
             put(cache / "type", kind)
             put(cache / "size", f"{size}K")
@@ -61,3 +65,55 @@ def write(layout: dict[str, Any], root: Path) -> Path:
 def card(root: Path, interface: str, node: int) -> None:
     """Give the machine a network card on a NUMA node; -1 is the kernel's "not known"."""
     put(root / f"class/net/{interface}/device/numa_node", node)
+
+
+DRIVERS = {
+    # driver: (governors, energy preferences, the switch of boost and what it says)
+    "amd-pstate-epp": (
+        "performance powersave",
+        "default performance balance_performance balance_power power",
+        ("cpufreq/boost", 0),
+    ),
+    "amd-pstate": (
+        "conservative ondemand userspace powersave performance schedutil",
+        "",
+        ("cpufreq/boost", 0),
+    ),
+    "acpi-cpufreq": (
+        "conservative ondemand userspace powersave performance schedutil",
+        "",
+        ("cpufreq/boost", 0),
+    ),
+    "intel_pstate": (
+        "performance powersave",
+        "default performance balance_performance balance_power power",
+        ("intel_pstate/no_turbo", 1),
+    ),
+}
+
+
+def power(sysfs: Path, driver: str, mode: str = "") -> None:
+    """Give every CPU a frequency driver and idle states, as a kernel leaves them after boot."""
+    base = sysfs / "devices/system/cpu"
+    governors, preferences, (switch, says) = DRIVERS[driver]
+    if mode:
+        put(base / "amd_pstate/status", mode)
+    put(base / switch, says)
+    for cpu in base.glob("cpu[0-9]*"):
+        put(cpu / "cpufreq/scaling_driver", driver)
+        put(cpu / "cpufreq/scaling_available_governors", governors)
+        put(cpu / "cpufreq/scaling_governor", "powersave")
+        if preferences:
+            put(cpu / "cpufreq/energy_performance_available_preferences", preferences)
+            put(cpu / "cpufreq/energy_performance_preference", "balance_performance")
+        for state, latency in enumerate((0, 1, 400)):  # POLL, C1, C2 of an EPYC
+            put(cpu / f"cpuidle/state{state}/latency", latency)
+            put(cpu / f"cpuidle/state{state}/disable", 0)
+
+
+def interrupts(procfs: Path, sysfs: Path, affinities: dict[int, tuple[str, str]], default: str) -> None:
+    """Give the machine interrupts: number to (name, CPUs), and where new ones go."""
+    put(procfs / "irq/default_smp_affinity", default)
+    for number, (name, cpus) in affinities.items():
+        put(procfs / f"irq/{number}/smp_affinity_list", cpus)
+        put(sysfs / f"kernel/irq/{number}/actions", name)

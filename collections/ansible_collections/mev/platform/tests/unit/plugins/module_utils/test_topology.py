@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from ansible_collections.mev.platform.plugins.module_utils.topology import (
@@ -28,9 +29,11 @@ KEY_7763, KEY_9654 = "2 x EPYC 7763, NPS1, SMT off", "2 x EPYC 9654, NPS1, SMT o
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """Give the root of a machine's tree, written once."""
-    return cache(lambda name: write(LAYOUTS[name], tmp_path_factory.mktemp("machine")))
+def machine() -> Iterator[Machine]:
+    """Give the root of a machine's tree, written once. Many files: in memory where it can be."""
+    shm = Path("/dev/shm")  # noqa: S108 - TemporaryDirectory makes its own below
+    with TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
+        yield cache(lambda name: write(LAYOUTS[name], Path(folder, name)))
 
 
 @pytest.fixture(scope="session")
