@@ -4,18 +4,20 @@ Two witnesses. Outside: for TCP, a port that answers (RST or SYN-ACK) was let th
 Inside: a counting table in the host's own namespace notes which ports' packets arrived and which of them
 passed the firewall. It adds nothing to the firewall's rules, decides nothing, and tells UDP's silence apart.
 
-As a program (in another namespace): scan.py tcp|udp ADDRESS; prints the ports that answered.
+As a program (in another namespace): scan.py tcp|udp|flood ADDRESS; prints the ports that answered.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import random
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,6 @@ from pathlib import Path
 EVERY = range(1, 65536)
 SOURCE_PORT = 61999
 """All probes come from it, so that they can be told from the hosts' own traffic."""
-PASSES = 2
 TABLE = "mev_scan"
 SYN, RST, SYN_ACK = 0x02, 0x04, 0x12
 
@@ -60,7 +61,7 @@ def _syn(port: int, pseudo: bytes, sequence: int) -> bytes:
 def _pace(ports: Iterable[int]) -> Iterator[int]:
     """Pause now and then, so that the queues between here and there never run over."""
     for count, port in enumerate(ports):
-        if count % 128 == 127:
+        if count % 512 == 511:
             time.sleep(0.001)
         yield port
 
@@ -80,7 +81,7 @@ def _send(sender: socket.socket, data: bytes, target: tuple[str | int, ...] | No
     raise TimeoutError("the queue stayed full")
 
 
-def tcp(address: str, ports: Sequence[int] = EVERY, passes: int = PASSES) -> set[int]:
+def tcp(address: str) -> set[int]:
     """Send a SYN to each port; return those that answered with RST or SYN-ACK."""
     family, place = _resolve(address)
     own = _own_address(family, place)
@@ -113,28 +114,41 @@ def tcp(address: str, ports: Sequence[int] = EVERY, passes: int = PASSES) -> set
                     if to == SOURCE_PORT and (segment[13] & RST or segment[13] & SYN_ACK == SYN_ACK):
                         answered.add(port)
 
-        for _ in range(passes):
-            for port in _pace([port for port in ports if port not in answered]):
-                _send(sender, _syn(port, pseudo, random.getrandbits(32)))
-                if port % 512 == 0:
-                    collect()
-            end = time.monotonic() + 0.7
-            while time.monotonic() < end:
+        for port in _pace(EVERY):
+            _send(sender, _syn(port, pseudo, random.getrandbits(32)))
+            if port % 512 == 0:
                 collect()
-                time.sleep(0.02)
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            collect()
+            time.sleep(0.02)
     return answered
 
 
-def udp(address: str, ports: Sequence[int] = EVERY, passes: int = PASSES) -> None:
+def udp(address: str) -> None:
     """Send a datagram to each port. Who lets it through is for the counting table to say."""
     family, place = _resolve(address)
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sender.bind(("", SOURCE_PORT))
-        for _ in range(passes):
-            for port in _pace(ports):
-                _send(sender, b"mev-scan", (place[0], port, *place[2:]))
+        for port in _pace(EVERY):
+            _send(sender, b"mev-scan", (place[0], port, *place[2:]))
         time.sleep(0.3)
+
+
+def flood(address: str) -> None:
+    """Send SYNs to one port after the other until stdin is closed."""
+    stop = threading.Thread(target=sys.stdin.read, daemon=True)
+    stop.start()
+    family, place = _resolve(address)
+    pseudo = socket.inet_aton(_own_address(family, place)) + socket.inet_aton(str(place[0]))
+    with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP) as sender:
+        sender.connect((place[0], 0))
+        for port in _pace(itertools.cycle(EVERY)):
+            _send(sender, _syn(port, pseudo + struct.pack("!BBH", 0, 6, 20), random.getrandbits(32)))
+            if not stop.is_alive():
+                break
+    time.sleep(0.5)
 
 
 # --- where it is sent from and what the host counted --------------------------------------------------------
@@ -184,6 +198,33 @@ class Namespace:
             yield
 
     @contextlib.contextmanager
+    def weighing(self, open_ports: str) -> Iterator[None]:
+        """Count every SYN of the probes, for ports that are open and for the others, before and after."""
+        names = ("arrived_open", "passed_open", "passed_shut")
+        rules = {
+            "prerouting": (-320, [f"tcp dport {open_ports} counter name arrived_open"]),
+            "input": (
+                100,
+                [
+                    f"tcp dport {open_ports} counter name passed_open",
+                    f"tcp dport != {open_ports} counter name passed_shut",
+                ],
+            ),
+        }
+        chains = [
+            f"chain {hook} {{ type filter hook {hook} priority {priority}; tcp sport != {SOURCE_PORT} accept;"
+            f" tcp flags & (syn|ack|rst) != syn accept; meta l4proto != tcp accept; {'; '.join(lines)}; }}"
+            for hook, (priority, lines) in rules.items()
+        ]
+        with self._table(TABLE, [f"counter {name} {{ }}" for name in names] + chains):
+            yield
+
+    def weighed(self, name: str) -> int:
+        """Return how many packets a counter has seen."""
+        answer = json.loads(self.run("nft", "--json", "list", "counter", "inet", TABLE, name))
+        return int(next(item["counter"]["packets"] for item in answer["nftables"] if "counter" in item))
+
+    @contextlib.contextmanager
     def _table(self, name: str, parts: Sequence[str]) -> Iterator[None]:
         text = "\n".join(
             [f"table inet {name}", f"delete table inet {name}", f"table inet {name} {{", *parts, "}"]
@@ -203,6 +244,26 @@ class Namespace:
         """Probe every port of an address from in here; return the ports that answered (TCP alone)."""
         with self.untracked():
             return set(json.loads(self.run(sys.executable, str(Path(__file__)), proto, address)))
+
+    @contextlib.contextmanager
+    def flooding(self, address: str) -> Iterator[None]:
+        """Send to all ports of an address without a pause while the block runs."""
+        command = [
+            "nsenter",
+            f"--net={self.path}",
+            "--",
+            sys.executable,
+            str(Path(__file__)),
+            "flood",
+            address,
+        ]
+        with self.untracked():
+            sender = subprocess.Popen(command, stdin=subprocess.PIPE)
+            try:
+                yield
+            finally:
+                sender.communicate(timeout=30)
+            assert sender.returncode == 0
 
 
 CONTROLLER = Namespace("/proc/self/ns/net")
@@ -241,6 +302,8 @@ if __name__ == "__main__":
     found: set[int] = set()
     if sys.argv[1] == "tcp":
         found = tcp(sys.argv[2])
-    else:
+    elif sys.argv[1] == "udp":
         udp(sys.argv[2])
+    else:
+        flood(sys.argv[2])
     print(json.dumps(sorted(found)))
