@@ -95,7 +95,7 @@ class Family:
 
     def restore(self, text: str) -> None:
         """Replace the chains that the text names, in one commit; others stay."""
-        run([f"{self.tool}-restore", "-n"], text)
+        run([f"{self.tool}-restore", "-w", "10", "-n"], text)
 
     def loaded(self) -> bool:
         """Say whether packets go through UFW's chains."""
@@ -247,8 +247,10 @@ def rollback(why: str) -> dict[str, Any]:
     for path in (*RULES.values(), CONF, DEFAULTS):
         write(path, (PENDING / "files" / path.name).read_text())
     usable = [family for family in families() if str(family.version) in meta["chains"]]
-    # At boot UFW has not started yet: then the files are all.
-    if any(works([family.tool, "-n", "-L", f"{family.ufw}-user-input"]) for family in usable):
+    if not any(works([family.tool, "-n", "-L", f"{family.ufw}-user-input"]) for family in usable):
+        # UFW starts after us, from these files
+        why = "the host was started again before the change was confirmed, or the change died before it began"
+    else:
         if not meta["active"]:
             for family in usable:  # ufw-init empties the chains first: open before that, or all is shut
                 family.policy("ACCEPT")
