@@ -95,7 +95,7 @@ class Target:
     def in_force(self) -> str:
         """Rules, policies and files, without counters and what iptables says about itself."""
         saved = self.run("iptables-save -t filter; ip6tables-save -t filter")
-        lines = re.sub(r"^# .*\n|\[\d+:\d+\]", "", saved, flags=re.MULTILINE).splitlines()
+        lines = [re.sub(r"\[\d+:\d+\]", "", line) for line in saved.splitlines() if line[0] != "#"]
         lines.sort(key=lambda line: line.split()[:2])  # by chain: only within one does the order matter
         return "\n".join(lines) + self.run("cat /etc/ufw/user*.rules /etc/ufw/ufw.conf /etc/default/ufw")
 
