@@ -218,7 +218,7 @@ def read_config(text: str) -> tuple[int | None, bool, dict[str, str]]:
         r"^# Made by Ansible\. Mesh, keys of generation (\d+), (in use|standing by)\.$", text, re.M
     )
     peers = dict(re.findall(r"^# peer: (\S+)\n\[Peer\]\nPublicKey = (\S+)$", text, re.M))
-    return (int(head[1]), head[2] == "in use", peers) if head else (None, False, peers)
+    return (int(head[1]), head[2] == "in use", peers) if head else (None, False, {})
 
 
 def hide_secrets(text: str) -> str:
