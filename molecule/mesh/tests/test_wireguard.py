@@ -259,7 +259,7 @@ def typed(command: list[str]) -> str:
     return shown.decode(errors="replace").replace("\r", "")
 
 
-# Could fail: the configuration does not let its owner in; its secrets are kept on the controller; who is taken
+# Could fail: the configuration does not let its owner in; its secrets stay on the controller; who is taken
 # off the list stays in.
 def test_an_administrator_comes_and_goes(mesh: Mesh) -> None:
     network = subprocess.run(
