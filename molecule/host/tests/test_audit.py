@@ -18,7 +18,7 @@ WATCHED = (
 )
 
 
-# Could fail: a rule is in the platform's file and lost in the merge, or libaudit does not know one of its words.
+# Could fail: a rule is in the platform's file and lost in the merge, or libaudit does not know a word of it.
 def test_the_merged_rules_are_whole(host: Any) -> None:
     rules = run(host, f"{TRY} /etc/audit/audit.rules && cat /etc/audit/audit.rules")
     for path in WATCHED:
@@ -52,7 +52,7 @@ def test_a_bad_watch_stops_at_the_door(host: Any, tmp_path: Path) -> None:
     assert "changed=0" in applied.words
 
 
-# Could fail: a container's units fail at each boot and hide real failures, or a real host's auditd is masked too.
+# Could fail: a container's units fail at each boot and hide real failures, or a real host's are masked too.
 def test_auditd_runs_where_it_can(host: Any) -> None:
     container = run(host, "systemd-detect-virt --container || true") != "none"
     state = run(host, "systemctl show --value --property=LoadState,ActiveState auditd.service").split()

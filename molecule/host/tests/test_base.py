@@ -52,7 +52,7 @@ def test_an_unwanted_service_is_stopped_and_masked(host: Any, tmp_path: Path) ->
 def test_a_run_that_ended_half_way_is_made_good(host: Any, tmp_path: Path) -> None:
     run(
         host,
-        "touch /etc/chrony/conf.d/mev-platform.conf; echo > /etc/systemd/system.conf.d/mev-platform.conf",
+        "cd /etc; touch chrony/conf.d/mev-platform.conf; echo > systemd/system.conf.d/mev-platform.conf",
     )
     before = run(host, "systemctl show -P MainPID chrony.service; systemctl daemon-reload")
     assert apply(host, tmp_path, "base", {}).code == 0

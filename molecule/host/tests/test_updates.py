@@ -7,7 +7,7 @@ from typing import Any
 from applying import run
 
 
-# Could fail: the package's own list of origins is added to ours, and every point release is installed by night.
+# Could fail: the package's own list of origins is added to ours, and point releases are installed by night.
 def test_a_dry_run_takes_security_updates_only(host: Any) -> None:
     output = run(host, "unattended-upgrade --dry-run --debug 2>&1")
     origins = next(line for line in output.splitlines() if line.startswith("Allowed origins are:"))
@@ -35,9 +35,9 @@ def test_the_stores_are_held_back(host: Any) -> None:
         assert not any(package.startswith(pattern) for pattern in patterns), package
 
 
-# Could fail: needrestart reads conf.d only for some of its settings, or a pattern is no regular expression of Perl.
+# Could fail: needrestart does not read conf.d, or a pattern is no regular expression of Perl.
 def test_needrestart_leaves_what_trades_alone(host: Any) -> None:
-    units = "mev-engine@ethereum.service postgresql@17-main.service redis@state.service nginx.service cron.service"
+    units = "mev-engine@ethereum.service postgresql@17-main.service redis@state.service cron.service"
     script = (
         'our %nrconf; do "/etc/needrestart/needrestart.conf"; die $@ if $@; for my $unit (@ARGV) {'
         " my ($no) = grep { $unit =~ /$_/ } keys %{$nrconf{override_rc}};"
