@@ -188,7 +188,7 @@ def guest_processes(root: Path) -> list[int]:
     return _find(lambda pid, root: _is_supervisor(pid, root) or _is_leader(pid, root), root)
 
 
-def _send(test: Callable[[int, Path], bool], root: Path, number: signal.Signals) -> None:
+def _send(test: Callable[[int, Path], bool], root: Path, number: int) -> None:
     """Signal what `test` finds. A pidfd is taken and the test made again before the signal goes out, so
     that a recycled pid is never hit."""
     for pid in _find(test, root):
@@ -203,7 +203,7 @@ def _send(test: Callable[[int, Path], bool], root: Path, number: signal.Signals)
 
 def power_off(root: Path) -> None:
     """Order the guest's systemd to power off, as `systemctl poweroff` in it would."""
-    _send(_is_leader, root, signal.Signals(signal.SIGRTMIN + 4))
+    _send(_is_leader, root, signal.SIGRTMIN + 4)  # no member of Signals
 
 
 def kill(root: Path, seconds: float = 15) -> None:
