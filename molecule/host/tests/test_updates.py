@@ -9,7 +9,10 @@ from applying import run
 
 # Could fail: the package's own list of origins is added to ours, and point releases are installed by night.
 def test_a_dry_run_takes_security_updates_only(host: Any) -> None:
-    output = run(host, "unattended-upgrade --dry-run --debug 2>&1")
+    # the host's own timers may hold apt's lock just then
+    output = run(
+        host, "flock --timeout 120 /var/lib/apt/daily_lock unattended-upgrade --dry-run --debug 2>&1"
+    )
     origins = next(line for line in output.splitlines() if line.startswith("Allowed origins are:"))
     release = run(host, ". /etc/os-release; echo $ID $VERSION_CODENAME").split()
     names = origins.removeprefix("Allowed origins are:").replace(",", " ").split()
