@@ -26,7 +26,9 @@ def public(host: Any) -> Iterator[str]:
 
 # Could fail: the key goes and the session stays, or the account goes and the sudo rule stays.
 def test_an_administrator_comes_and_goes(host: Any, tmp_path: Path, public: str) -> None:
-    present = {"accounts_administrators": [{"name": NAME, "keys": [public]}]}
+    # two keys, with the one that counts last: a list that is joined wrongly holds one key, or none
+    mine = str(host.run("head -n 1 ~/.ssh/authorized_keys").stdout).strip()
+    present = {"accounts_administrators": [{"name": NAME, "keys": [mine, public]}]}
     assert apply(host, tmp_path, "accounts", present).code == 0
     assert run(host, f"{LOGIN} sudo -n id -un 2>/dev/null") == "root"
     assert "changed=0" in apply(host, tmp_path, "accounts", present).words
