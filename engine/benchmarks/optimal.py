@@ -135,7 +135,8 @@ def _answers(version: str, cycles: list[dict[str, Any]], rounds: int) -> list[di
     with tempfile.TemporaryDirectory() as folder:
         asked, out = Path(folder) / "cycles.jsonl", Path(folder) / "answers.jsonl"
         asked.write_text("".join(json.dumps(cycle) + "\n" for cycle in cycles))
-        run(version, asked, out, repeat=rounds)
+        # several times what 0.5.0 takes for a mixed cycle when it has a core to itself
+        run(version, asked, out, repeat=rounds, timeout=max(1800, 10 * len(cycles)))
         return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -162,11 +163,14 @@ def main() -> int:
     parser.add_argument(
         "--kind", action="append", choices=generate.KINDS, help=f"default: {', '.join(KINDS)}"
     )
+    parser.add_argument(
+        "--hops", type=int, action="append", choices=(2, 3, 4), help="default: 2 to 4, with V4 3 and 4"
+    )
     parser.add_argument("--peer", action="append", choices=environments.PEERS, help="default: all")
     args = parser.parse_args()
     worse = 0
     for kind in args.kind or KINDS:
-        for hops in (3, 4) if kind == "v2-v3-v4" else (2, 3, 4):
+        for hops in args.hops or ((3, 4) if kind == "v2-v3-v4" else (2, 3, 4)):
             for one in compare(
                 kind, hops, args.count, args.seed, args.peer or tuple(environments.PEERS), args.rounds
             ):
