@@ -363,7 +363,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     os.umask(0o077)
-    if not shutil.which("wg"):
+    if module.params["state"] == "present" and not shutil.which("wg"):
         module.fail_json(msg="wg is missing: apt-get install wireguard-tools")
     interface = Interface(module)
     try:
