@@ -17,9 +17,10 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,12 @@ def _syn(port: int, pseudo: bytes, sequence: int) -> bytes:
     return header[:16] + struct.pack("!H", check) + header[18:]
 
 
-def _pace(ports: Iterable[int], burst: int = 512) -> Iterator[int]:
-    """Pause now and then, so that the queues between here and there never run over."""
+def _pace(ports: Iterable[int], burst: int = 512, *, gentle: bool = False) -> Iterator[int]:
+    """Pause now and then, so that queues between here and there do not run over; `gentle`: for what did."""
+    burst = 32 if gentle else burst
     for count, port in enumerate(ports):
         if count % burst == burst - 1:
-            time.sleep(0.001)
+            time.sleep(0.01 if gentle else 0.001)
         yield port
 
 
@@ -81,7 +83,7 @@ def _send(sender: socket.socket, data: bytes, target: tuple[str | int, ...] | No
     raise TimeoutError("the queue stayed full")
 
 
-def tcp(address: str) -> set[int]:
+def tcp(address: str, ports: Collection[int] = EVERY) -> set[int]:
     """Send a SYN to each port; return those that answered with RST or SYN-ACK."""
     family, place = _resolve(address)
     own = _own_address(family, place)
@@ -114,7 +116,7 @@ def tcp(address: str) -> set[int]:
                     if to == SOURCE_PORT and (segment[13] & RST or segment[13] & SYN_ACK == SYN_ACK):
                         answered.add(port)
 
-        for port in _pace(EVERY):
+        for port in _pace(ports, gentle=ports is not EVERY):
             _send(sender, _syn(port, pseudo, random.getrandbits(32)))
             if port % 512 == 0:
                 collect()
@@ -125,13 +127,13 @@ def tcp(address: str) -> set[int]:
     return answered
 
 
-def udp(address: str) -> None:
+def udp(address: str, ports: Collection[int] = EVERY) -> None:
     """Send a datagram to each port. Who lets it through is for the counting table to say."""
     family, place = _resolve(address)
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sender.bind(("", SOURCE_PORT))
-        for port in _pace(EVERY):
+        for port in _pace(ports, gentle=ports is not EVERY):
             _send(sender, b"mev-scan", (place[0], port, *place[2:]))
         time.sleep(0.3)
 
@@ -240,10 +242,12 @@ class Namespace:
         answer = json.loads(self.run("nft", "--json", "list", "set", "inet", TABLE, f"{when}_{proto}"))
         return set(next(item["set"] for item in answer["nftables"] if "set" in item).get("elem", []))
 
-    def scan(self, proto: str, address: str) -> set[int]:
-        """Probe every port of an address from in here; return the ports that answered (TCP alone)."""
-        with self.untracked():
-            return set(json.loads(self.run(sys.executable, str(Path(__file__)), proto, address)))
+    def scan(self, proto: str, address: str, ports: Collection[int] = EVERY) -> set[int]:
+        """Probe ports of an address from in here; return those that answered (TCP alone)."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as given, self.untracked():
+            json.dump(None if ports is EVERY else sorted(ports), given)
+            given.flush()
+            return set(json.loads(self.run(sys.executable, str(Path(__file__)), proto, address, given.name)))
 
     @contextlib.contextmanager
     def flooding(self, address: str) -> Iterator[None]:
@@ -300,10 +304,11 @@ def outsider(bridge: str, address: str) -> Iterator[Namespace]:
 
 if __name__ == "__main__":
     found: set[int] = set()
+    probed = EVERY if sys.argv[1] == "flood" else json.loads(Path(sys.argv[3]).read_text()) or EVERY
     if sys.argv[1] == "tcp":
-        found = tcp(sys.argv[2])
+        found = tcp(sys.argv[2], probed)
     elif sys.argv[1] == "udp":
-        udp(sys.argv[2])
+        udp(sys.argv[2], probed)
     else:
         flood(sys.argv[2])
     print(json.dumps(sorted(found)))
