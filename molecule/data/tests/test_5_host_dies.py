@@ -49,8 +49,9 @@ def _archived_to(machine: Machine) -> int:
 # Could fail: WAL that counts as archived isn't there; the restore ends before the archive does; rows are
 # acknowledged that no archive gets within the recovery point.
 def test_killed_host_is_replaced(backed_up: Machine, recovery: Machine, store: Machine) -> None:
+    store.run("systemctl stop store-writer.service")
     first = int(backed_up.sql("SELECT coalesce(max(id), 0) FROM written")) + 1
-    store.run("systemctl restart store-writer.service")
+    store.run("systemctl start store-writer.service")
     time.sleep(2 * ALLOWED + 7)
     killed = time.time()
     nspawn.kill(DEAD)
