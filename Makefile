@@ -16,7 +16,7 @@ INVENTORY ?= inventories/local
 ACTIVATE := source $(VENV)/bin/activate && source bin/become-rights
 export MOLECULE_EPHEMERAL_DIRECTORY ?= $(CURDIR)/.cache/molecule
 
-.PHONY: help setup up down status test test-all test-hosts molecule lint unit bench optimal lock clean
+.PHONY: help setup up down status test test-all test-hosts molecule lint unit bench bench-sink optimal lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ unit: setup ## tests of the engine and of the collection
 bench: setup ## the benchmark report: every figure beside its yardstick (C, degenbot), with plots
 	@$(ACTIVATE)
 	cd engine/benchmarks && PYTHONDONTWRITEBYTECODE=1 python -m report
+
+bench-sink: setup ## rows a second into PostgreSQL: the engine's sink beside plain COPY and INSERT
+	@$(ACTIVATE)
+	cd engine/benchmarks && PYTHONPATH=../tests PYTHONDONTWRITEBYTECODE=1 python -m sink
 
 optimal: setup ## 10,100 random cycles solved with degenbot 0.5 and 0.6: none may earn more than we do
 	@$(ACTIVATE)

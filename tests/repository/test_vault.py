@@ -40,6 +40,7 @@ def test_door_refuses_what_the_example_holds(environment: str) -> None:
     for role, path, values in (
         ("postgresql", "postgresql_password", _at_top),
         ("engine", "engine_database_password", _at_top),
+        ("engine", "engine_database_owner_password", _at_top),
         ("engine", "engine_redis_password", _at_top),
         ("redis", "redis_users.password", _of_user),
         ("engine", "engine_chains.endpoints", _in_endpoint),

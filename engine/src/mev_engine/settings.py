@@ -144,8 +144,10 @@ class DatabaseSettings(_WithPassword):
     host: NonEmpty = "127.0.0.1"
     port: Port = 5432
     name: NonEmpty = "mev_infrastructure"
-    user: NonEmpty = "mev_user"
+    user: NonEmpty = "mev_engine"
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    keep_months: Annotated[int, Field(ge=0, le=1200)] = 24
+    """Months of opportunities in the table; older ones are detached, their rows kept. 0: all stay."""
 
 
 class RedisSettings(_WithPassword):

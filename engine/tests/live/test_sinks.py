@@ -17,12 +17,13 @@ from mev_engine.settings import DatabaseSettings, RedisSettings
 from mev_engine.sinks import queue
 from mev_engine.sinks.metrics import Metrics
 from mev_engine.sinks.migrations import migrate
-from mev_engine.sinks.postgresql import PostgresqlSink
+from mev_engine.sinks.postgresql import PostgresqlSink, connect
 from mev_engine.sinks.queue import Batch, QueuedSink
 from mev_engine.sinks.redis_stream import RedisSink
 
 from .servers import Postgresql, Redis, running_postgresql, running_redis
 
+NOW = datetime.now(UTC)
 MAY_2024 = 1_714_950_599  # the timestamp of a real block, long before any partition made today
 
 
@@ -151,6 +152,27 @@ async def test_a_row_that_can_never_be_stored_does_not_block_the_others(
         await sink.drain(10)
     assert postgresql.query("SELECT block_number FROM opportunities WHERE block_number >= 3000") == [(3001,)]
     assert "rows_refused sink=postgresql block=3000" in caplog.text
+
+
+async def test_copy_and_insert_store_the_same(postgresql: Postgresql) -> None:
+    # fails if COPY's text breaks at what a contract may call itself, rounds, or reads NULL where a name was
+    names = ["", "NULL", "a\tb", "\\N", '"{,}"', "\r\n", "it's \u2764", " "]
+    plain = [found(3500, rank + 1) for rank in range(len(names))]
+    rows = tuple(
+        replace(row, symbols=(name, "null", name), net_profit=profit, conflicts_with=None if profit else name)
+        for row, name, profit in zip(plain, names, [-1, 0, 1, 2**90, 10**18, -(10**18), 3, 4], strict=True)
+    )
+    shown = "SELECT to_jsonb(o) FROM opportunities o WHERE block_number = 3500 ORDER BY rank"
+    sink = postgresql_sink(postgresql, [])
+    stored = []
+    for store in (sink._copy, sink._insert):
+        connection = sink._connection = sink._connection or await connect(sink._settings)
+        assert await sink._store(connection, [Batch(rows[0].block, NOW, rows)], store) == len(rows)
+        stored.append(postgresql.query(shown))
+        postgresql.query("DELETE FROM opportunities WHERE block_number = 3500")
+    await sink.disconnect()
+    assert stored[0] == stored[1]
+    assert [row["path_symbols"][0] for (row,) in stored[0]] == names  # type: ignore[index]
 
 
 async def test_full_queue_drops_the_oldest_block(

@@ -66,7 +66,7 @@ def test_engine_never_gives_up_and_needs_nobody(platform: Platform) -> None:
 
 # Could fail: a secret is readable by others, or reached the settings, the environment or the journal.
 def test_secrets_stay_where_they_are(platform: Platform) -> None:
-    assert platform.run("stat -c '%U %a' /etc/mev/credentials/*").splitlines() == ["root 600", "root 600"]
+    assert platform.run("stat -c '%U %a' /etc/mev/credentials/*").splitlines() == ["root 600"] * 3
     pid = platform.unit(ENGINE, "MainPID")
     for name in ("postgresql_password", "engine_redis_password"):
         secret = platform.secrets[name]

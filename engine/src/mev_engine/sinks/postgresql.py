@@ -1,8 +1,9 @@
-"""Opportunities into PostgreSQL: psycopg 3 in pipeline mode, one transaction a write."""
+"""Opportunities into PostgreSQL, one transaction a write: by COPY, or one by one where some are there."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,16 +12,15 @@ import psycopg
 
 from mev_engine.detect.opportunity import Opportunity
 from mev_engine.settings import DatabaseSettings
+from mev_engine.sinks.copy_text import COLUMNS, lines
 from mev_engine.sinks.queue import Batch, QueuedSink, RefusedError
 
 log = logging.getLogger(__name__)
 
 WEI = Decimal(10) ** 18
-COLUMNS = (
-    "id", "chain", "chain_id", "strategy_type", "block_number", "block_hash", "created_at", "detected_at",
-    "path_tokens", "path_symbols", "pools", "amounts", "amount_in", "amount_out", "gross_profit",
-    "gas_units", "gas_price", "gas_cost", "net_profit", "profit_estimate", "rank", "conflicts_with",
-)  # fmt: skip
+
+Cursor = psycopg.AsyncCursor[Any]
+Put = Callable[[Cursor, list[Batch]], Awaitable[int]]
 # The key is the block's time and an id made of chain, block and path, so a repeated write finds its
 # own rows. A block that comes back after a reorganisation is 'detected' again.
 INSERT = f"""
@@ -28,6 +28,7 @@ INSERT = f"""
     ON CONFLICT (created_at, id) DO UPDATE SET status = 'detected'
         WHERE opportunities.status = 'orphaned'
 """  # noqa: S608  (column names are the constants above)
+COPY = f"COPY opportunities ({', '.join(COLUMNS)}) FROM STDIN"
 ORPHAN = """
     UPDATE opportunities SET status = 'orphaned'
     WHERE chain_id = %s AND block_number = ANY(%s) AND block_hash = ANY(%s) AND status = 'detected'
@@ -83,24 +84,53 @@ class PostgresqlSink(QueuedSink):
             # nothing to store, but the block is acknowledged only by a database that is there
             await self._connection.execute("SELECT 1")
             return 0
-        stored = 0
         try:
-            async with self._connection.transaction(), self._connection.cursor() as cursor:
-                for batch in batches:  # in order: a block may be orphaned, and come back
-                    if batch.rows:
-                        rows = [self._row(row, batch.detected_at) for row in batch.rows]
-                        await cursor.executemany(INSERT, rows)
-                        stored += max(cursor.rowcount, 0)
-                    if batch.other_chain:
-                        await self._orphan_all(cursor)
-                    elif batch.orphaned:
-                        numbers, hashes = (list(part) for part in zip(*batch.orphaned, strict=True))
-                        await cursor.execute(ORPHAN, (self._chain_id, numbers, hashes))
+            try:
+                return await self._store(self._connection, batches, self._copy)
+            except psycopg.errors.UniqueViolation:
+                # some are there: a write whose answer was lost, blocks since the checkpoint, or a block that
+                # comes back after a reorganisation
+                return await self._store(self._connection, batches, self._insert)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise RefusedError(f"{type(error).__name__}: {error}") from error
+
+    async def _store(self, connection: psycopg.AsyncConnection[Any], batches: list[Batch], put: Put) -> int:
+        """All batches, or none; in order, since a block may be orphaned, and come back."""
+        stored = 0
+        arriving: list[Batch] = []
+        async with connection.transaction(), connection.cursor() as cursor:
+            for batch in batches:
+                if batch.rows:
+                    arriving.append(batch)
+                if batch.other_chain or batch.orphaned:
+                    stored += await put(cursor, arriving)
+                    arriving = []
+                if batch.other_chain:
+                    await self._orphan_all(cursor)
+                elif batch.orphaned:
+                    numbers, hashes = (list(part) for part in zip(*batch.orphaned, strict=True))
+                    await cursor.execute(ORPHAN, (self._chain_id, numbers, hashes))
+            return stored + await put(cursor, arriving)
+
+    async def _copy(self, cursor: Cursor, batches: list[Batch]) -> int:
+        if not batches:
+            return 0
+        async with cursor.copy(COPY) as copy:
+            for batch in batches:
+                text = lines(
+                    batch.rows, chain=self._chain, chain_id=self._chain_id, detected_at=batch.detected_at
+                )
+                await copy.write(text)
+        return cursor.rowcount
+
+    async def _insert(self, cursor: Cursor, batches: list[Batch]) -> int:
+        stored = 0
+        for batch in batches:
+            await cursor.executemany(INSERT, [self._row(row, batch.detected_at) for row in batch.rows])
+            stored += max(cursor.rowcount, 0)
         return stored
 
-    async def _orphan_all(self, cursor: psycopg.AsyncCursor[Any]) -> None:
+    async def _orphan_all(self, cursor: Cursor) -> None:
         await cursor.execute("SET LOCAL statement_timeout = '10min'")  # it may be years of rows
         await cursor.execute(ORPHAN_ALL, (self._chain_id,))
         rows, first, last = await cursor.fetchone() or (0, None, None)

@@ -10,6 +10,7 @@ from typing import Any, LiteralString, NamedTuple
 import psycopg
 
 from mev_engine.settings import DatabaseSettings
+from mev_engine.sinks.migrations.indexes import ensure_indexes
 from mev_engine.sinks.postgresql import connect
 
 LOCK = int.from_bytes(hashlib.sha256(b"mev-engine migrations").digest()[:8], signed=True)
@@ -58,7 +59,7 @@ async def migrate(settings: DatabaseSettings) -> int:
             # whoever waits for an exclusive lock makes all others wait behind it: give up early instead
             await connection.execute("SET lock_timeout = '10s'")
             changed = await _apply(connection)
-            changed += await _maintain(connection)
+            changed += await _maintain(connection, settings.keep_months)
     except (psycopg.Error, EditedError) as error:
         where = f"{settings.user}@{settings.host}:{settings.port}/{settings.name}"
         print(f"migrate: {where}: {type(error).__name__}: {' '.join(str(error).split())}")
@@ -98,8 +99,11 @@ async def _apply(connection: Connection) -> int:
     return changed
 
 
-async def _maintain(connection: Connection) -> int:
-    """Partitions behind and ahead, and for what waits in the default one; retention; statistics."""
+async def _maintain(connection: Connection, keep_months: int) -> int:
+    """Indexes; partitions behind and ahead, and for what waits in the default one; retention; statistics."""
+    indexes = await ensure_indexes(connection)
+    if indexes:
+        print(f"indexes made: {', '.join(indexes)}")
     now = datetime.now(UTC)
     partitions = await _number(
         connection,
@@ -115,14 +119,23 @@ async def _maintain(connection: Connection) -> int:
     )
     if partitions:
         print(f"partitions made: {partitions}")
+    old = keep_months and await _number(
+        connection,
+        "SELECT detach_monthly_partitions('opportunities', "
+        "(%(now)s::timestamptz - make_interval(months => %(keep)s))::date)",
+        {"now": now, "keep": keep_months},
+    )
+    if old:
+        print(f"partitions detached, their rows kept: {old}")
     hypertable = await _number(connection, "SELECT ensure_market_data_hypertable()::integer")
     if hypertable:
         print("market_data is a hypertable now")
     dropped = await _number(connection, "SELECT apply_market_data_retention()")
     if dropped:
         print(f"retention of market_data: {dropped} policies, chunks or rows")
+    await connection.execute("SELECT grant_platform_roles(), refresh_opportunities_hourly()")
     await connection.execute("ANALYZE opportunities, market_data, executions")
-    return partitions + hypertable + dropped
+    return len(indexes) + partitions + old + hypertable + dropped
 
 
 async def _number(connection: Connection, query: LiteralString, values: Any = None) -> int:

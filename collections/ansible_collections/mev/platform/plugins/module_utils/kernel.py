@@ -14,15 +14,14 @@ import re
 import stat
 from pathlib import Path
 
+from ansible_collections.mev.platform.plugins.module_utils.sysctl_files import assignments, sysctl_files
+
 ROOT = Path("/proc/sys")
 SHARED = ("vm", "fs", "kernel", "dev", "user")
 """Trees that a guest shares with the controller."""
 
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/*/forwarding", "net/ipv4/conf/all/accept_redirects")
 """What switching ip_forward changes in the kernel."""
-
-CONFIGURATION = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d")
-"""sysctl.d(5): of files of the same name the first counts."""
 
 LEFT_ALONE = re.compile(
     r"vm/(compact_memory|drop_caches|stat_refresh)$"  # writing them acts, it sets nothing
@@ -55,19 +54,9 @@ def snapshot(root: Path = ROOT) -> dict[str, str]:
 
 def configured(root: Path = Path("/")) -> dict[str, str]:
     """Return `{path below /proc/sys: value}` that the controller's sysctl configuration names outright."""
-    files: dict[str, Path] = {}
-    for directory in CONFIGURATION:
-        for path in (root / directory).glob("*.conf"):
-            files.setdefault(path.name, path)
-    found = {}
-    for path in [*(files[name] for name in sorted(files)), root / "etc/sysctl.conf"]:
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            name, equals, value = line.strip().removeprefix("-").partition("=")
-            if equals and not name.startswith(("#", ";")):
-                # a.b.c or a/b/c: the first separator says which it is
-                dotted = "/" not in name or 0 <= name.find(".") < name.find("/")
-                swapped = name.translate(str.maketrans("./", "/.")) if dotted else name
-                found[swapped.strip()] = value.strip()
+    found: dict[str, str] = {}
+    for path in [*sysctl_files(root), root / "etc/sysctl.conf"]:
+        found.update(assignments(path.read_text()) if path.is_file() else ())
     return found
 
 
