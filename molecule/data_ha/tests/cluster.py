@@ -89,9 +89,9 @@ class Cluster:
                 process.terminate()
 
     @contextmanager
-    def settings(self, port: int, directory: Path) -> Iterator[DatabaseSettings]:
+    def settings(self, port: int, directory: Path, user: str = "mev_engine") -> Iterator[DatabaseSettings]:
         """The engine's settings for one of HAProxy's ports."""
-        password = directory / "password"
-        password.write_text(self.variables["password"])
+        password = directory / user
+        password.write_text(self.variables[user])
         with self.tunnel(port) as here:
-            yield DatabaseSettings(port=here, password_file=str(password), sslmode="require")
+            yield DatabaseSettings(port=here, user=user, password_file=str(password), sslmode="require")

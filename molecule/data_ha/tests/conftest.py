@@ -20,8 +20,9 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     databases, front = groups["database"]["hosts"], groups["engine"]["hosts"][0]
     host = testinfra.get_host(f"ansible://{front}?ansible_inventory={inventory}&force_ansible=True")
     wanted = {
-        "password": "postgresql_password", "key": "ansible_ssh_private_key_file", "address": "ansible_host",
-        "arguments": "ansible_ssh_common_args", "user": "ansible_user",
+        "mev_user": "postgresql_password", "mev_engine": "engine_database_password",
+        "user": "ansible_user", "address": "ansible_host",
+        "key": "ansible_ssh_private_key_file", "arguments": "ansible_ssh_common_args",
     }  # fmt: skip
     text = "{{ {" + ", ".join(f"'{name}': {value}" for name, value in wanted.items()) + "} }}"
     variables = host.ansible("ansible.builtin.debug", f'msg="{text}"')["msg"]

@@ -20,7 +20,7 @@ WAYS = {"PgBouncer": PRIMARY, "direct": DIRECT}
 @pytest.fixture(scope="module", autouse=True)
 def schema(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
     """By the way that migrations take: they hold a lock for the session."""
-    with cluster.settings(DIRECT, tmp_path_factory.mktemp("migrate")) as settings:
+    with cluster.settings(DIRECT, tmp_path_factory.mktemp("migrate"), "mev_user") as settings:
         assert asyncio.run(migrate(settings)) == 0
 
 
@@ -118,7 +118,7 @@ def test_pooler_knows_who_asks(cluster: Cluster, tmp_path: Path) -> None:
     leader = cluster.leader(cluster.databases[0])
     who = cluster.run(
         leader,
-        f"PGPASSWORD={cluster.variables['password']} psql 'host=127.0.0.1 port=6432 sslmode=require"
+        f"PGPASSWORD={cluster.variables['mev_user']} psql 'host=127.0.0.1 port=6432 sslmode=require"
         " user=mev_user dbname=mev_infrastructure' -AtXc 'SELECT current_user'",
     )
     assert who == "mev_user"
