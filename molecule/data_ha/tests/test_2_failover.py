@@ -25,11 +25,12 @@ def schema(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @contextmanager
-def writers(cluster: Cluster, directory: Path, first: int) -> Iterator[dict[str, Writer]]:
+def writers(cluster: Cluster, directory: Path) -> Iterator[dict[str, Writer]]:
     """One on each way to the primary, each with rows of a chain of its own."""
     with ExitStack() as stack:
         made = {}
-        for chain_id, (way, port) in enumerate(WAYS.items(), first):
+        # a chain that no earlier run of the tests has written
+        for chain_id, (way, port) in enumerate(WAYS.items(), int(time.time()) * 10):
             settings = stack.enter_context(cluster.settings(port, directory))
             made[way] = stack.enter_context(Writer(settings, chain_id))
         wait_for_more(made)
@@ -67,7 +68,7 @@ def account(cluster: Cluster, made: dict[str, Writer], leader: str, what: str) -
 def test_planned_switchover(cluster: Cluster, tmp_path: Path) -> None:
     asked = cluster.databases[0]
     former = cluster.leader(asked)
-    with writers(cluster, tmp_path, 9100) as made:
+    with writers(cluster, tmp_path) as made:
         said = cluster.playbook("operations/switchover.yml")
     leader = cluster.leader(asked)
     assert leader != former, said
@@ -79,7 +80,7 @@ def test_planned_switchover(cluster: Cluster, tmp_path: Path) -> None:
 def test_primary_is_killed(cluster: Cluster, tmp_path: Path) -> None:
     former = cluster.leader(cluster.databases[0])
     others = [name for name in cluster.databases if name != former]
-    with writers(cluster, tmp_path, 9200) as made:
+    with writers(cluster, tmp_path) as made:
         cluster.kill(former)
         killed = time.monotonic()
         acknowledged = {way: writer.last for way, writer in made.items()}
