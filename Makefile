@@ -10,6 +10,8 @@ PYTHON ?=
 # Where that environment is
 VENV ?= .venv
 export PYTHON VENV
+# Which Molecule scenario `molecule` runs; empty: default
+SCENARIO ?=
 # Which inventory `up` and `down` act on
 INVENTORY ?= inventories/local
 
@@ -41,16 +43,16 @@ down: setup ## destroy the local host and all that was made for it
 test: ## lint, unit tests, hosts that are killed half-way, the whole platform on a fresh host
 	@bin/steps setup lint unit test-hosts molecule
 
-test-all: ## test, on the oldest and on the newest Python that is here (3.11 to 3.13)
+test-all: ## test on the oldest and on the newest Python here (3.11 to 3.13), then scenarios host and mesh
 	@bin/test-all
 
 test-hosts: setup ## kill host creation half-way, recover, and look for anything left behind
 	@$(ACTIVATE)
 	bin/as-root env "PATH=$$PATH" PYTHONDONTWRITEBYTECODE=1 pytest -p no:cacheprovider tests/hosts
 
-molecule: setup ## the Molecule scenario `default`
+molecule: setup ## the Molecule scenario SCENARIO (default, host, mesh, data, data_ha)
 	@$(ACTIVATE)
-	molecule test
+	molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO))
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, shellcheck
 	@$(ACTIVATE)
