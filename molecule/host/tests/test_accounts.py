@@ -77,3 +77,5 @@ def test_ansible_keeps_its_key_and_its_sudo(
     assert applied.code != 0
     assert words in applied.words
     assert run(host, "cat /etc/sudoers.d/mev-administrators 2>/dev/null || true").count(f"{me} ") == 0
+    # nothing else either: a run with good data goes on from here
+    assert me not in run(host, "getent group administrators || true")
