@@ -39,7 +39,7 @@ COMMANDS = {
 EPILOG = """\
 examples:
   mev-engine check --config /opt/mev-infrastructure/config/engine-ethereum.toml
-  mev-engine migrate --config engine.toml        # before the first run, and daily: makes partitions ahead
+  mev-engine migrate --config engine.toml        # before the first run, and every hour
   mev-engine run --config engine.toml --record blocks.jsonl.gz
   mev-engine replay blocks.jsonl.gz              # the same scan, offline
   MEV_ENGINE__DETECT__MIN_PROFIT_WEI=5 mev-engine run --config engine.toml

@@ -1,4 +1,4 @@
-"""`mev-engine migrate`: schema, partitions ahead, retention, statistics. Safe to repeat."""
+"""`mev-engine migrate`: schema, indexes, partitions, retention, hours, rights, statistics. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config_argument(parser)
     parser.epilog = (
         "Applies the numbered SQL files that are new (each in a transaction, one migrator at a time), makes\n"
-        "partitions for last month to three months ahead, runs retention and ANALYZE. The last line,\n"
-        "`changed=N`, counts what it changed. Run it before the first start and daily."
+        "and mends indexes, makes partitions for last month to three months ahead, detaches those that are\n"
+        "older than database.keep_months, runs retention, sums up full hours, grants rights, runs ANALYZE.\n"
+        "The last line, `changed=N`, counts what it changed. Run it as the tables' owner, before the first\n"
+        "start and every hour."
     )
 
 

@@ -67,6 +67,7 @@ HYPERTABLE = "SELECT EXISTS (SELECT FROM timescaledb_information.hypertables WHE
 async def ensure_indexes(connection: Connection) -> list[str]:
     """Make what is missing or invalid; returns the names. The connection must be in autocommit mode."""
     made = []
+    (former,) = await _one(connection, "SHOW lock_timeout") or ("0",)
     # waiting for old transactions to end blocks nobody here, so it may take its time
     await connection.execute("SET lock_timeout = 0")
     for index in INDEXES:
@@ -82,7 +83,7 @@ async def ensure_indexes(connection: Connection) -> list[str]:
         else:
             await _on_table(connection, index.name, index.table, index.on, by_chunk=hypertable)
         made.append(index.name)
-    await connection.execute("SET lock_timeout = '10s'")
+    await connection.execute("SELECT set_config('lock_timeout', %s, false)", (former,))
     return made
 
 
