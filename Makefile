@@ -43,7 +43,7 @@ down: setup ## destroy the local host and all that was made for it
 test: ## lint, unit tests, hosts that are killed half-way, the whole platform on a fresh host
 	@bin/steps setup lint unit test-hosts molecule
 
-test-all: ## test on the oldest and on the newest Python here (3.11 to 3.13), then scenarios host and mesh
+test-all: ## test on the oldest and on the newest Python here (3.11 to 3.13), then the longer scenarios
 	@bin/test-all
 
 test-hosts: setup ## kill host creation half-way, recover, and look for anything left behind

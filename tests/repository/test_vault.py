@@ -43,6 +43,8 @@ def test_door_refuses_what_the_example_holds(environment: str) -> None:
         ("engine", "engine_database_owner_password", _at_top),
         ("engine", "engine_redis_password", _at_top),
         ("wireguard", "wireguard_psk_secret", _at_top),
+        ("pgbackrest", "pgbackrest_passphrase", _at_top),
+        ("restic", "restic_password", _at_top),
         ("redis", "redis_users.password", _of_user),
         ("engine", "engine_chains.endpoints", _in_endpoint),
     ):
