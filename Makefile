@@ -12,13 +12,15 @@ VENV ?= .venv
 export PYTHON VENV
 # Which Molecule scenario `molecule` runs; empty: default
 SCENARIO ?=
+# How many rows `plans` asks of
+ROWS ?= 10000000
 # Which inventory `up` and `down` act on
 INVENTORY ?= inventories/local
 
 ACTIVATE := source $(VENV)/bin/activate && source bin/become-rights
 export MOLECULE_EPHEMERAL_DIRECTORY ?= $(CURDIR)/.cache/molecule
 
-.PHONY: help setup up down status test test-all test-hosts molecule lint unit bench bench-sink optimal lock clean
+.PHONY: help setup up down status test test-all test-hosts molecule lint unit bench bench-sink plans optimal lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +71,10 @@ bench: setup ## the benchmark report: every figure beside its yardstick (C, dege
 bench-sink: setup ## rows a second into PostgreSQL: the engine's sink beside plain COPY and INSERT
 	@$(ACTIVATE)
 	cd engine/benchmarks && PYTHONPATH=../tests PYTHONDONTWRITEBYTECODE=1 python -m sink
+
+plans: setup ## the guide's queries on ROWS rows (ten million): their plans, and times with and without indexes
+	@$(ACTIVATE)
+	MEV_PLAN_ROWS=$(ROWS) PYTHONDONTWRITEBYTECODE=1 pytest -p no:cacheprovider -s engine/tests/live/test_schema.py
 
 optimal: setup ## 10,100 random cycles solved with degenbot 0.5 and 0.6: none may earn more than we do
 	@$(ACTIVATE)
