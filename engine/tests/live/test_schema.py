@@ -87,7 +87,7 @@ def test_an_index_is_made_while_writers_write(server: Postgresql, capsys: pytest
             time.sleep(0.1)
         assert thread.is_alive(), "the index was made without waiting for the slow transaction"
         slow.execute("COMMIT")
-        thread.join(60)
+        thread.join(60 + ROWS / 50_000)
         assert not thread.is_alive()
     assert "indexes made: opportunities_profit_idx" in capsys.readouterr().out
     assert server.query(VALID) == [(True,)]
