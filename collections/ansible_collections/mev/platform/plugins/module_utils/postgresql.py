@@ -130,14 +130,32 @@ def problems(machine: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
 
     `machine` is what roles/postgresql/files/postgresql-machine found; `wanted` has host, version, port,
     restart, disk_gb, settings (all), overrides (postgresql_settings), huge_pages_mb (what the host layer sets
-    aside for it, or None), database, user, roles (name, clients), groups (of the inventory).
+    aside for it, or None), database, user, roles (name, clients), groups (of the inventory), device, volume,
+    key (whether there is one).
     """
-    return [
+    found = [
         *_names(wanted),
         *_memory(machine, wanted),
         *_huge_pages(machine, wanted),
         *_place(machine, wanted),
     ]
+    return [*found, *_device(machine["device"], wanted)] if wanted["device"] else found
+
+
+def _device(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    what = f"postgresql_data_device is {wanted['device']}, and on {wanted['host']}"
+    if not wanted["key"]:
+        yield f"{what} postgresql_data_key is empty: give it a key from the vault (openssl rand -hex 32)"
+    if found["mounted"] == wanted["volume"]:
+        return
+    if found["data"]:
+        yield f"{what} there is data elsewhere: it is not moved by itself; docs/postgresql.md says how"
+    if not found["block"]:
+        yield f"{what} that is no block device; name one of /dev/disk/by-id"
+    elif found["holds"] not in ("", "crypto_LUKS"):
+        yield f"{what} it holds {found['holds']}: nothing is overwritten; wipefs --all it, if that may go"
+    if not found["dm_crypt"]:
+        yield f"{what} the kernel has no dm-crypt; use a kernel with it, or encrypt below the machine"
 
 
 def _names(wanted: Mapping[str, Any]) -> Iterator[str]:

@@ -124,7 +124,10 @@ WANTED: dict[str, Any] = {
     "host": "db-1", "version": 17, "port": 5432, "restart": True, "disk_gb": 0, "settings": SETTINGS,
     "overrides": {}, "huge_pages_mb": None, "database": "mev_infrastructure", "user": "mev_user",
     "roles": [{"name": "mev_engine", "clients": ["engine"]}], "groups": ["all", "mev", "store"],
+    "device": "", "volume": "/dev/mapper/mev-postgresql", "key": False,
 }  # fmt: skip
+DEVICE: dict[str, Any] = {"block": True, "holds": "", "dm_crypt": True, "mounted": "", "data": False}
+ENCRYPTED = {"device": "/dev/nvme1n1", "key": True}
 TRIAL: dict[str, Any] = {"good": True, "said": [], "huge_pages": 2100, "unknown": [], "altered": {}}
 
 
@@ -193,6 +196,33 @@ def test_what_does_not_fit_the_machine_is_told(
     assert len(found) == 1, found
     for word in words:
         assert word in found[0]
+
+
+def test_a_device_is_encrypted_once_and_then_left_alone() -> None:
+    # fails when the second run takes the mounted volume for somebody else's data
+    assert problems(MACHINE | {"device": DEVICE}, WANTED | ENCRYPTED) == []
+    there = DEVICE | {"holds": "crypto_LUKS", "mounted": "/dev/mapper/mev-postgresql", "data": True}
+    assert problems(MACHINE | {"device": there}, WANTED | ENCRYPTED) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "given", "words"),
+    [
+        ({"holds": "xfs"}, {}, "it holds xfs: nothing is overwritten"),
+        ({"block": False}, {}, "that is no block device"),
+        ({"dm_crypt": False}, {}, "the kernel has no dm-crypt"),
+        ({"data": True, "mounted": "/dev/sda1"}, {}, "there is data elsewhere"),
+        ({}, {"key": False}, "postgresql_data_key is empty"),
+    ],
+)
+def test_a_device_that_can_not_be_used_is_refused(
+    found: dict[str, Any], given: dict[str, Any], words: str
+) -> None:
+    # fails when a device with data on it is formatted, or a host ends up half-way without dm-crypt
+    said = problems(MACHINE | {"device": DEVICE | found}, WANTED | ENCRYPTED | given)
+    assert len(said) == 1, said
+    assert said[0].startswith("postgresql_data_device is /dev/nvme1n1, and on db-1")
+    assert words in said[0]
 
 
 @pytest.mark.parametrize(
