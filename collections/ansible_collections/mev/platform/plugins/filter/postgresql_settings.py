@@ -36,7 +36,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mev.platform.plugins.module_utils.postgresql import settings
+from ansible_collections.mev.platform.plugins.module_utils.postgresql import problems, refusals, settings
 
 
 def postgresql_settings(machine: dict[str, Any]) -> dict[str, str | int | float]:
@@ -51,4 +51,8 @@ class FilterModule:
     """Makes the filter known to Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"postgresql_settings": postgresql_settings}
+        return {
+            "postgresql_settings": postgresql_settings,
+            "postgresql_problems": problems,
+            "postgresql_refusals": refusals,
+        }
