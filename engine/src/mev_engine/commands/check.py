@@ -127,9 +127,7 @@ async def _redis(settings: RedisSettings) -> str:
     async with connect(settings) as client:
         await client.ping()
         # asks the server's own access list without writing anything
-        answer = await client.execute_command(
-            "ACL", "DRYRUN", settings.username, "XADD", settings.stream, "*", "k", "v"
-        )
+        answer = await client.acl_dryrun(settings.username, "XADD", settings.stream, "*", "k", "v")
     if answer not in (b"OK", "OK"):
         raise SettingsError(f"user {settings.username} may not XADD {settings.stream}: {answer!r}")
     where = ",".join(f"{host}:{port}" for host, port in settings.where())

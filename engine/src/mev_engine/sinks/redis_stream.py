@@ -66,7 +66,11 @@ class RedisSink(QueuedSink):
 
     async def disconnect(self) -> None:
         client, self._client = self._client, None
-        if client is not None:
+        if isinstance(client, RedisCluster):
+            # its aclose() does nothing once a connection was lost
+            await client.nodes_manager.aclose()
+            await client.nodes_manager.aclose("startup_nodes")
+        elif client is not None:
             await client.aclose()
 
     async def write(self, batches: list[Batch]) -> int:
