@@ -54,8 +54,8 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
             "redis_clustr": True,
         },
         [
-            "redis_users[1].rules[0] is 'nopass'", "no nopass, no password",
-            "redis_users[3].rules[0] is 'allcommands'", "+@all",
+            "redis_users[1].rules[0] is (hidden)", "nobody is without one",
+            "redis_users[2].rules[0] is (hidden)", "redis_users[3].rules[0] is (hidden)",
             "redis_users[4].name is 'default'", "redis_users[5].password is (hidden)",
             "redis_cluster_second_port is 60000: the most allowed is 55535",
             "redis_cluster_node_timeout_ms is 10: the least allowed is 2000",
