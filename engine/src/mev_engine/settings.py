@@ -52,7 +52,22 @@ def _endpoint(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+
+
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if (
+        not host
+        or re.search(r"\s", host)
+        or not re.fullmatch(r"\d{1,5}", port)
+        or not 1 <= int(port) <= 65535
+    ):
+        raise ValueError("must be host:port, such as 10.77.0.2:6379")
+    return value
+
+
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -154,9 +169,26 @@ class RedisSettings(_WithPassword):
     credential: ClassVar[str] = "redis_password"
     host: NonEmpty = "127.0.0.1"
     port: Port = 6379
+    cluster: list[HostAndPort] = []
+    """Members of a Redis Cluster, to ask first who has what; `host` and `port` are not used then."""
+    tls: bool = False
+    ca_file: str = ""
+    """The authority that signed the servers' certificates; empty: those that the system trusts."""
     username: NonEmpty = "engine"
     stream: NonEmpty = "mev:opportunities"
     stream_maxlen: Annotated[int, Field(ge=1)] = 100_000
+
+    @model_validator(mode="after")
+    def _authority_is_used(self) -> RedisSettings:
+        if self.ca_file and not self.tls:
+            raise ValueError("ca_file is given and tls is false; set tls = true, or leave ca_file out")
+        return self
+
+    def where(self) -> list[tuple[str, int]]:
+        """Addresses to ask first."""
+        if not self.cluster:
+            return [(self.host, self.port)]
+        return [(host, int(port)) for host, port in (member.rsplit(":", 1) for member in self.cluster)]
 
 
 class MetricsSettings(Section):

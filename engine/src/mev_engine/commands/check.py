@@ -127,12 +127,11 @@ async def _redis(settings: RedisSettings) -> str:
     async with connect(settings) as client:
         await client.ping()
         # asks the server's own access list without writing anything
-        answer = await client.execute_command(  # type: ignore[no-untyped-call]
-            "ACL", "DRYRUN", settings.username, "XADD", settings.stream, "*", "k", "v"
-        )
+        answer = await client.acl_dryrun(settings.username, "XADD", settings.stream, "*", "k", "v")
     if answer not in (b"OK", "OK"):
         raise SettingsError(f"user {settings.username} may not XADD {settings.stream}: {answer!r}")
-    return f"{settings.username}@{settings.host}:{settings.port}, may write {settings.stream}"
+    where = ",".join(f"{host}:{port}" for host, port in settings.where())
+    return f"{settings.username}@{where}, may write {settings.stream}"
 
 
 async def _jit() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis.asyncio as redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import DataError
@@ -16,21 +17,30 @@ from mev_engine.sinks.queue import Batch, QueuedSink, RefusedError
 REMEMBERED = 5_000  # newest entries: more than the blocks of a catch-up bring
 
 
-def connect(settings: RedisSettings) -> redis.Redis:
+Client = redis.Redis | RedisCluster
+
+
+def connect(settings: RedisSettings) -> Client:
     """A client; it connects at its first command."""
-    return redis.Redis(
-        host=settings.host,
-        port=settings.port,
-        username=settings.username,
-        password=settings.password(),
-        socket_timeout=10,
-        socket_connect_timeout=5,
-        health_check_interval=15,
-        client_name="mev-engine",
-        decode_responses=True,
-        retry=Retry(NoBackoff(), 0),  # the queue retries, after asking what has arrived
-        protocol=2,
-    )
+    common: dict[str, Any] = {
+        "username": settings.username,
+        "password": settings.password(),
+        "socket_timeout": 5 if settings.cluster else 10,  # another member has taken over after that
+        "socket_connect_timeout": 5,
+        "health_check_interval": 15,
+        "client_name": "mev-engine",
+        "decode_responses": True,
+        "retry": Retry(NoBackoff(), 0),  # the queue retries, after asking what has arrived
+        "protocol": 2,
+        "ssl": settings.tls,
+    }
+    if settings.tls and settings.ca_file:
+        common["ssl_ca_certs"] = settings.ca_file
+    if not settings.cluster:
+        return redis.Redis(host=settings.host, port=settings.port, **common)
+    members = [ClusterNode(host, port) for host, port in settings.where()]
+    # the stream is one key, so it goes on while other keys' members are away
+    return RedisCluster(startup_nodes=members, require_full_coverage=False, **common)
 
 
 class RedisSink(QueuedSink):
@@ -38,6 +48,10 @@ class RedisSink(QueuedSink):
 
     After each reconnect the stream's newest ids are read, and what is there already is not added
     again: neither after a lost answer nor after a restart does an entry appear twice.
+
+    In a Redis Cluster the stream is one key, so one member has it and order is kept. When that member is
+    lost, another goes on with what had been copied to it: entries of the last moment may be gone, never
+    doubled (docs/redis.md).
     """
 
     name = "redis"
@@ -47,12 +61,16 @@ class RedisSink(QueuedSink):
         self._settings = settings
         self._chain = chain
         self._chain_id = chain_id
-        self._client: redis.Redis | None = None
+        self._client: Client | None = None
         self._present: dict[str, None] = {}  # in order of arrival
 
     async def disconnect(self) -> None:
         client, self._client = self._client, None
-        if client is not None:
+        if isinstance(client, RedisCluster):
+            # its aclose() does nothing once a connection was lost
+            await client.nodes_manager.aclose()
+            await client.nodes_manager.aclose("startup_nodes")
+        elif client is not None:
             await client.aclose()
 
     async def write(self, batches: list[Batch]) -> int:
@@ -63,11 +81,11 @@ class RedisSink(QueuedSink):
         entries = [entry for entry in entries if entry["id"] not in self._present]
         if not entries:
             return 0
-        pipe = self._client.pipeline(transaction=False)
+        pipe: Any = self._client.pipeline(transaction=False)
         for entry in entries:
             pipe.xadd(self._settings.stream, entry, maxlen=self._settings.stream_maxlen, approximate=True)
         try:
-            await pipe.execute()
+            await (pipe.execute(allow_redirections=False) if self._settings.cluster else pipe.execute())
         except DataError as error:
             raise RefusedError(str(error)) from error
         self._present.update((entry["id"], None) for entry in entries)
@@ -75,7 +93,7 @@ class RedisSink(QueuedSink):
             del self._present[old]
         return len(entries)
 
-    async def _newest(self, client: redis.Redis) -> dict[str, None]:
+    async def _newest(self, client: Client) -> dict[str, None]:
         """Ids of the stream's newest entries, oldest first."""
         newest: Any = await client.xrevrange(self._settings.stream, count=REMEMBERED)
         return {fields["id"]: None for _entry, fields in reversed(newest) if "id" in fields}
