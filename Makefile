@@ -52,7 +52,7 @@ test-hosts: setup ## kill host creation half-way, recover, and look for anything
 	@$(ACTIVATE)
 	bin/as-root env "PATH=$$PATH" PYTHONDONTWRITEBYTECODE=1 pytest -p no:cacheprovider tests/hosts
 
-molecule: setup ## the Molecule scenario SCENARIO (default, host, mesh, data, data_ha)
+molecule: setup ## the Molecule scenario SCENARIO (default, host, mesh, data, data_ha, redis)
 	@$(ACTIVATE)
 	molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO))
 
