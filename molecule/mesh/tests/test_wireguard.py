@@ -122,7 +122,7 @@ class Mesh:
     def power(self, host: str, state: str) -> None:
         """Power a throwaway host off, or bring it back."""
         if state == "started":
-            self.play("playbooks/hosts/create.yml")
+            self.play("playbooks/hosts/create.yml", "--limit", f"{host},localhost")
             return
         arguments = {"name": host, "state": state, "owner": str(self.inventory)}
         done = subprocess.run(
