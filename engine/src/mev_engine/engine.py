@@ -370,8 +370,9 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        # once more after a second: Python 3.11's wait_for, which web3 uses, can swallow a cancellation
-        _, pending = await asyncio.wait(pending, timeout=1)
+        # once more a little later: Python 3.11's wait_for, which web3 uses, can swallow a cancellation. Not
+        # after a whole second: health checks every second could meet, and swallow, every single one
+        _, pending = await asyncio.wait(pending, timeout=0.3)
 
 
 def main(settings: Settings, *, record: Path | None = None) -> int:
