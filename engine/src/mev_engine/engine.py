@@ -64,7 +64,7 @@ class Engine:
             ),
             resume=resume,
             emit=self.handle,
-            reserves_of=self.reserves_of,
+            state_of=self.state_of,
             beat=self.beat,
         )
         self.postgresql = PostgresqlSink(
@@ -72,6 +72,11 @@ class Engine:
             acknowledged=self._acknowledged,
         )  # fmt: skip
         self.redis = RedisSink(settings.redis, chain=chain.name, chain_id=chain.chain_id, metrics=metrics)
+        if record is not None and any(f.family != "uniswap_v2" for f in settings.market.factories):
+            raise SettingsError(
+                f"--record {record}: a recording holds pairs only, and market.factories names V3 pools: "
+                "leave --record or those factories out"
+            )
         self._record_path = record
         self._recording: RecordingWriter | None = None
         self.market: Market | None = None
@@ -93,10 +98,10 @@ class Engine:
         if not self.ready.is_set():
             notify("EXTEND_TIMEOUT_USEC=60000000")
 
-    def reserves_of(self, pool: str) -> tuple[int, int]:
+    def state_of(self, pool: str) -> Any:
         if self.market is None:
             raise RuntimeError("the market is asked for before it was loaded")
-        return self.market.reserves(pool)
+        return self.market.state(pool)
 
     def handle(self, event: Event) -> None:
         """Take one event into the market, scan what it touched, queue what was found."""
@@ -365,8 +370,9 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        # once more after a second: Python 3.11's wait_for, which web3 uses, can swallow a cancellation
-        _, pending = await asyncio.wait(pending, timeout=1)
+        # once more a little later: Python 3.11's wait_for, which web3 uses, can swallow a cancellation. Not
+        # after a whole second: health checks every second could meet, and swallow, every single one
+        _, pending = await asyncio.wait(pending, timeout=0.3)
 
 
 def main(settings: Settings, *, record: Path | None = None) -> int:

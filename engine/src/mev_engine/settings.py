@@ -96,7 +96,18 @@ class ChainSettings(Section):
 class FactorySettings(Section):
     address: Address
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
+    family: Literal["uniswap_v2", "uniswap_v3"] = "uniswap_v2"
     fee_bps: Annotated[int, Field(ge=0, lt=10_000)] = 30
+    """Of pairs. A V3 pool says its own."""
+
+    @model_validator(mode="after")
+    def _fee_is_the_pools_own(self) -> FactorySettings:
+        if self.family == "uniswap_v3" and "fee_bps" in self.model_fields_set:
+            raise ValueError(
+                f"fee_bps = {self.fee_bps} is given and family is uniswap_v3, whose pools each have a fee of "
+                "their own; leave fee_bps out"
+            )
+        return self
 
 
 class MarketSettings(Section):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mev_engine.chain.pools import value_of
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -127,7 +128,7 @@ async def test_incomplete_logs(
             lambda: "logs_incomplete" in caplog.text or "announced but not among its logs" in caplog.text,
             "noticed",
         )
-        await until(lambda: engine.reserves_of(PAIRS[1]) == (113, 114), "put right")
+        await until(lambda: value_of(engine.state_of(PAIRS[1])) == (113, 114), "put right")
         assert_same_state(engine, chain)
 
 

@@ -11,7 +11,7 @@ from eth_utils.address import to_checksum_address
 from mev_devchain.chain import default_node_modules
 from mev_devchain.deploy import Contracts
 from mev_engine.chain.errors import MissingMarketError
-from mev_engine.chain.pools import text
+from mev_engine.chain.pools import text, value_of
 from mev_engine.commands import check
 from mev_engine.engine import Engine
 from mev_engine.settings import SettingsError
@@ -154,7 +154,7 @@ async def test_pools_file_with_a_stranger(
     chain.rpc("anvil_setCode", PAIRS[2], "0x")
     caplog.set_level(logging.INFO)
     async with running_engine(make_settings(tmp_path, chain.url)) as engine:
-        assert engine.reserves_of(PAIRS[2]) == (0, 0)
+        assert value_of(engine.state_of(PAIRS[2])) == (0, 0)
     assert f"pool_quarantined pool={PAIRS[2]}" in caplog.text
 
 

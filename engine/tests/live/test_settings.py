@@ -61,6 +61,21 @@ def test_mistakes_are_named(
     assert "SECRET" not in message
 
 
+def test_families(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Could fail: V3 factories are refused, a family that nothing follows is taken, or a fee that would be
+    # ignored passes without a word.
+    v3 = 'name = "uniswap_v2"\nfamily = "uniswap_v3"'
+    assert check(tmp_path, GOOD.replace('name = "uniswap_v2"', v3)) == 0
+    assert check(tmp_path, GOOD.replace('name = "uniswap_v2"', f"{v3}\nfee_bps = 30")) == 2
+    message = capsys.readouterr().err
+    assert "market.factories[0]: fee_bps = 30 is given and family is uniswap_v3" in message
+    assert "leave fee_bps out" in message
+    assert check(tmp_path, GOOD.replace('name = "uniswap_v2"', v3.replace("_v3", "_v4"))) == 2
+    message = capsys.readouterr().err
+    assert "market.factories[0].family = 'uniswap_v4'" in message
+    assert "'uniswap_v2' or 'uniswap_v3'" in message
+
+
 def test_environment(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

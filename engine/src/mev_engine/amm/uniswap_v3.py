@@ -9,7 +9,7 @@ Sources: Uniswap/v3-core UniswapV3Pool.sol (swap) and SwapMath.sol; Uniswap/v3-p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mev_engine.amm import concentrated_kernels as kernels
@@ -18,6 +18,7 @@ from mev_engine.amm.concentrated import (
     MAX_SQRT_PRICE,
     MIN_SQRT_PRICE,
     PIPS,
+    Q96,
     ConcentratedPool,
     Step,
     Swap,
@@ -175,6 +176,23 @@ def head(pool: V3Pool) -> tuple[list[float], list[int]]:
     return kernels.float_head(pool, _fees(pool)), kernels.word_head(pool, _fees(pool))
 
 
+def empty(fee_pips: int, tick_spacing: int) -> V3Pool:
+    """A pool that is not initialised yet, as the market holds it: no liquidity, so that it trades nothing.
+
+    Its slot0 is all zero, which no V3Pool can have: the price stands at 1 until Initialize sets it.
+    """
+    return V3Pool(
+        sqrt_price_x96=Q96, tick=0, liquidity=0, tick_spacing=tick_spacing, fee_pips=fee_pips,
+        ticks={}, gross={},
+    )  # fmt: skip
+
+
+def _initialize_event(pool: V3Pool, log: Log) -> V3Pool:
+    """Initialize(sqrtPriceX96, tick): comes once, and before any position can exist."""
+    _topics, data = log
+    return replace(pool, sqrt_price_x96=uint(data, 0), tick=signed(data, 1), liquidity=0, ticks={}, gross={})
+
+
 def _swap_event(pool: V3Pool, log: Log) -> V3Pool:
     """Swap(sender, recipient, amount0, amount1, sqrtPriceX96, liquidity, tick[, two protocol fees])."""
     _topics, data = log
@@ -206,6 +224,7 @@ FAMILY = Family(
     words=words,
     head=head,
     events={
+        topic("Initialize(uint160,int24)"): _initialize_event,
         topic(f"{_SWAP})"): _swap_event,
         topic(f"{_SWAP},uint128,uint128)"): _swap_event,  # PancakeSwap
         topic("Mint(address,address,int24,int24,uint128,uint256,uint256)"): _mint_event,

@@ -7,12 +7,17 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mev_engine.market.delta import BlockRef
+from mev_engine.amm import uniswap_v3
+from mev_engine.market.delta import BlockRef, PoolLog
 
 # keccak256 of the event signatures of Uniswap V2's pair and factory
 SYNC = "0x1c411e9a96e071241c2f21f7726b17ae89e3cab4c78be50e062b03a9fffbbad1"  # Sync(uint112,uint112)
 PAIR_CREATED = "0x0d3648bd0f6ba80134a33ba9275ac585d9d315f0ad8355cddefde31afa28d0e9"
 UINT112 = 2**112
+
+# and of Uniswap V3's: what changes a pool's state, and its factory's PoolCreated
+V3_EVENTS = frozenset(uniswap_v3.FAMILY.events)
+POOL_CREATED = "0x783cca1c0412dd0d695e784568c96da2e9c22ff989357a2e8b1d9b2b4e6b7118"
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
@@ -41,17 +46,31 @@ class PairCreated:
     pair: str
 
 
+@dataclass(frozen=True, slots=True)
+class PoolCreated:
+    """A V3 factory's PoolCreated event: addresses lower-case, fee in millionths of the input."""
+
+    factory: str
+    token0: str
+    token1: str
+    fee_pips: int
+    tick_spacing: int
+    pool: str
+
+
 @dataclass(slots=True)
 class BlockLogs:
     """What the logs of one block say.
 
-    `reserves` holds each known pool's last Sync (raw token units). `suspects` are addresses with a
+    `reserves` holds each known pair's last Sync (raw token units), `followed` the logs of each pool whose
+    state follows from them, in their order. `suspects` are addresses with a
     malformed log: their state must be read from the chain. `unattributed` logs name no address, so
     every pool is suspect. `indices` are the log indices, to compare with the subscription's.
     """
 
     reserves: dict[str, tuple[int, int]] = field(default_factory=dict)
-    created: list[PairCreated] = field(default_factory=list)
+    followed: dict[str, list[PoolLog]] = field(default_factory=dict)
+    created: list[PairCreated | PoolCreated] = field(default_factory=list)
     suspects: dict[str, MalformedLogError] = field(default_factory=dict)
     unattributed: list[MalformedLogError] = field(default_factory=list)
     indices: set[int] = field(default_factory=set)
@@ -87,9 +106,16 @@ def block_ref(header: Any) -> BlockRef:
 
 
 def block_logs(
-    logs: Iterable[Any], block: BlockRef, pools: Collection[str], factories: Collection[str]
+    logs: Iterable[Any],
+    block: BlockRef,
+    pools: Collection[str],
+    factories: Collection[str],
+    followed: Collection[str] = (),
 ) -> BlockLogs:
-    """Sort a block's logs (any order) into what they mean. Logs of strangers are left aside."""
+    """Sort a block's logs (any order) into what they mean. Logs of strangers are left aside.
+
+    `followed`: those of the pools that are V3 pools, not pairs.
+    """
     result = BlockLogs()
     ordered: list[tuple[int, str, Mapping[str, Any]]] = []
     for log in logs:
@@ -107,7 +133,7 @@ def block_logs(
     for index, address, log in sorted(ordered, key=lambda entry: entry[0]):
         result.indices.add(index)
         try:
-            _read(log, address, pools, factories, result)
+            _read(log, address, pools, factories, followed, result)
         except ValueError as error:
             result.suspects[address] = MalformedLogError(str(error), log, block)
     return result
@@ -122,7 +148,12 @@ def _position(log: Mapping[str, Any], block: BlockRef) -> int:
 
 
 def _read(
-    log: Mapping[str, Any], address: str, pools: Collection[str], factories: Collection[str], out: BlockLogs
+    log: Mapping[str, Any],
+    address: str,
+    pools: Collection[str],
+    factories: Collection[str],
+    followed: Collection[str],
+    out: BlockLogs,
 ) -> None:
     if address not in pools and address not in factories:
         return
@@ -130,10 +161,14 @@ def _read(
     if not isinstance(topics, list) or not topics or not all(isinstance(t, str) for t in topics):
         raise ValueError("topics is not a list of hashes")
     first = topics[0].lower()
-    if first == SYNC and address in pools:
+    if address in followed and first in V3_EVENTS:
+        out.followed.setdefault(address, []).append(pool_log(address, topics, log.get("data")))
+    elif first == SYNC and address in pools and address not in followed:
         out.reserves[address] = sync(topics, log.get("data"))
     elif first == PAIR_CREATED and address in factories:
         out.created.append(pair_created(address, topics, log.get("data")))
+    elif first == POOL_CREATED and address in factories:
+        out.created.append(pool_created(address, topics, log.get("data")))
     else:
         raise ValueError(f"topic {first} was not asked for from this address")
 
@@ -156,6 +191,28 @@ def pair_created(factory: str, topics: list[str], data: Any) -> PairCreated:
     return PairCreated(
         factory, as_address(int(topics[1], 16)), as_address(int(topics[2], 16)), as_address(pair)
     )
+
+
+def pool_created(factory: str, topics: list[str], data: Any) -> PoolCreated:
+    """PoolCreated(address indexed token0, address indexed token1, uint24 indexed fee, int24 tickSpacing,
+    address pool). ValueError, also where no V3 pool can have that fee or spacing."""
+    if len(topics) != 4 or not all(_HASH.fullmatch(topic) for topic in topics):
+        raise ValueError(f"PoolCreated has {len(topics)} topics of 32 bytes, not 4")
+    token0, token1, fee = (int(topic, 16) for topic in topics[1:])
+    if token0 == token1:
+        raise ValueError("both tokens are the same")
+    spacing, pool = words(data, 2)
+    uniswap_v3.empty(fee, spacing)
+    return PoolCreated(factory, as_address(token0), as_address(token1), fee, spacing, as_address(pool))
+
+
+def pool_log(pool: str, topics: list[str], data: Any) -> PoolLog:
+    """A pool's log for `amm`, which reads it further. Raises ValueError where it is not hex."""
+    if not all(_HASH.fullmatch(topic) for topic in topics):
+        raise ValueError("a topic is not 32 bytes")
+    if not isinstance(data, str) or not _HEX.fullmatch(data):
+        raise ValueError("data is not hex")
+    return PoolLog(pool, tuple(topic.lower() for topic in topics), bytes.fromhex(data[2:]))
 
 
 def words(data: Any, count: int) -> list[int]:

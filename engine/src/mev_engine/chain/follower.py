@@ -15,22 +15,22 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mev_engine.chain.blocks import delta_of, read_block, updates
 from mev_engine.chain.checkpoint import Remembered
 from mev_engine.chain.continuity import genesis_hash, is_other_chain, resume_point
-from mev_engine.chain.decode import PAIR_CREATED, SYNC, BlockLogs, block_logs, block_ref, quantity
+from mev_engine.chain.decode import block_ref, quantity
 from mev_engine.chain.endpoints import Endpoints
 from mev_engine.chain.errors import LinkError, RpcError, StateUnavailableError
 from mev_engine.chain.events import BlockId, Event, Loaded, NewBlock, Reorganised, Resynchronised
-from mev_engine.chain.pools import Pools
+from mev_engine.chain.pools import Pools, head, value_of
 from mev_engine.chain.recent import Processed, Recent
 from mev_engine.chain.rpc import Link
 from mev_engine.chain.silence import Silence
-from mev_engine.market.delta import BlockDelta, BlockRef, ReserveUpdate
+from mev_engine.market.delta import BlockDelta, BlockRef
 from mev_engine.settings import ChainSettings
 
 log = logging.getLogger(__name__)
 
-TOPICS = [[SYNC, PAIR_CREATED]]
 LOGS_RETRIES = 6  # a node may announce a block shortly before it can answer for its logs
 CATCHUP_BATCH = 32  # blocks whose logs are asked for in one message
 AUDITED = 64  # pools compared with the chain at each health check
@@ -39,7 +39,8 @@ AUDITED = 64  # pools compared with the chain at each health check
 class Follower:
     """`follow` runs until it is cancelled and calls `emit` for each event, in order.
 
-    `reserves_of` gives the reserves that the market holds, for the audit. `beat` is called whenever
+    `state_of` gives the state that the market holds of a pool: what a pool's logs change, and what the
+    audit compares. `beat` is called whenever
     there was progress, at least every health interval while all is well.
     """
 
@@ -51,7 +52,7 @@ class Follower:
         *,
         resume: Remembered,
         emit: Callable[[Event], None],
-        reserves_of: Callable[[str], tuple[int, int]],
+        state_of: Callable[[str], Any],
         beat: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -60,7 +61,7 @@ class Follower:
         self._resume = resume.blocks
         self.genesis = resume.genesis
         self._emit = emit
-        self._reserves_of = reserves_of
+        self._state_of = state_of
         self._beat = beat
         self.recent = Recent()
         self.link_name = ""
@@ -88,7 +89,7 @@ class Follower:
     async def _follow_link(self, link: Link) -> Link:
         """Follow one link; returns a link to a better endpoint when one has come back."""
         await link.subscribe("newHeads")
-        await link.subscribe("logs", {"topics": TOPICS})
+        await link.subscribe("logs", {"topics": self._pools.topics})
         self.link_name = link.name
         log.info("connected endpoint=%s", link.name)
         self._early_logs.clear()
@@ -202,11 +203,11 @@ class Follower:
         *,
         other_chain: bool = False,
     ) -> None:
-        await self._pools.discover(link, at.hash)
-        reserves = await self._pools.reserves(link, list(self._pools.by_address), at.hash)
+        await self._pools.discover(link, at)
+        values = await self._pools.values(link, self._pools.by_address, at.hash)
         self.recent.restart(at)
         tokens = tuple(self._pools.tokens.values())
-        pools = self._pools.with_reserves(reserves)
+        pools = self._pools.with_values(values)
         self._emit(Loaded(at, tokens, pools, orphaned, skipped, other_chain))
         self._pools.handed_over()
 
@@ -263,18 +264,19 @@ class Follower:
         if ancestor is None:
             raise LookupError(f"ancestor {ancestor_hash} is not among the processed blocks")
         touched = sorted(set().union(*(processed.touched for processed in gone)))
-        reserves = await self._pools.reserves(link, touched, ancestor_hash)
+        values = await self._pools.values(link, touched, ancestor_hash)
         orphaned = tuple(BlockId(p.block.number, p.block.hash) for p in gone)
         self.recent.cut(ancestor_hash)
-        self._emit(Reorganised(orphaned, BlockDelta(ancestor.block, _updates(reserves))))
+        self._emit(Reorganised(orphaned, BlockDelta(ancestor.block, updates(values))))
 
     async def _fetch_logs(self, link: Link, blocks: list[BlockRef]) -> list[list[Any]]:
         """The logs of each block, by hash. Raises LinkError where the node keeps on refusing."""
         result: dict[str, list[Any]] = {}
+        topics = self._pools.topics
         for attempt in range(LOGS_RETRIES):
             missing = [block for block in blocks if block.hash not in result]
             answers = await link.batch(
-                ("eth_getLogs", [{"blockHash": block.hash, "topics": TOPICS}]) for block in missing
+                ("eth_getLogs", [{"blockHash": block.hash, "topics": topics}]) for block in missing
             )
             for block, answer in zip(missing, answers, strict=True):
                 if isinstance(answer, list) and self._has_announced(block, answer):
@@ -296,54 +298,24 @@ class Follower:
         return True
 
     async def _process(self, link: Link, block: BlockRef, raw: Iterable[Any]) -> None:
-        logs = block_logs(raw, block, self._pools.by_address.keys(), self._pools.factories)
-        await self._find_pools(link, block, logs)
-        if self._pools.new_pools:  # a pair's first Sync may be in the block that creates it
-            logs = block_logs(raw, block, self._pools.by_address.keys(), self._pools.factories)
-        for error in [*logs.suspects.values(), *logs.unattributed]:
-            log.error("%s", error)
-        suspects = [address for address in logs.suspects if address in self._pools.by_address]
-        if logs.unattributed:
-            suspects = list(self._pools.by_address)
-        if suspects:
-            log.error("rereading pools=%d block=%d reason='malformed logs'", len(suspects), block.number)
-            logs.reserves.update(await self._pools.reserves(link, suspects, block.hash))
-        fresh = frozenset(self._pools.new_pools)
-        known = {pool: values for pool, values in logs.reserves.items() if pool not in fresh}
-        delta = self._delta(block, known | {pool: logs.reserves.get(pool, (0, 0)) for pool in fresh})
+        content = await read_block(link, self._pools, self._state_of, block, raw)
         self._early_logs.pop(block.hash, None)
-        self.recent.push(Processed(block, frozenset(known) | fresh, frozenset(logs.indices)))
-        self._emit(NewBlock(delta))
+        self.recent.push(Processed(block, content.touched, content.log_indices))
+        self._emit(NewBlock(content.delta))
         self._pools.handed_over()
-
-    async def _find_pools(self, link: Link, block: BlockRef, logs: BlockLogs) -> None:
-        if any(address in self._pools.factories for address in logs.suspects):
-            await self._pools.discover(link, block.hash)  # what the log hid, the factory lists
-        elif logs.created:
-            await self._pools.created(link, block.hash, logs.created)
-
-    def _delta(self, block: BlockRef, reserves: dict[str, tuple[int, int]]) -> BlockDelta:
-        """`reserves` as updates of known pools and as new pools."""
-        new = self._pools.new_pools
-        return BlockDelta(
-            block,
-            _updates({pool: values for pool, values in reserves.items() if pool not in new}),
-            tuple(self._pools.new_tokens.values()),
-            self._pools.with_reserves({pool: values for pool, values in reserves.items() if pool in new}),
-        )
 
     async def _resynchronise(self, link: Link, at: BlockRef, reason: str) -> None:
         """Read everything anew as of `at`, and say so; blocks in between are skipped and named."""
         log.error("resynchronising block=%d reason=%r", at.number, reason)
-        await self._pools.discover(link, at.hash)
-        reserves = await self._pools.reserves(link, list(self._pools.by_address), at.hash)
+        await self._pools.discover(link, at)
+        values = await self._pools.values(link, self._pools.by_address, at.hash)
         on_chain, orphaned = await resume_point(link, self.recent.ids())
         genesis = await genesis_hash(link) if on_chain is None else None
         other_chain = is_other_chain(self.genesis, genesis)
         self.genesis = genesis or self.genesis
         skipped = _range(self.recent.last.number + 1, at.number - 1)
         self.recent.restart(at)
-        delta = self._delta(at, reserves)
+        delta = delta_of(self._pools, at, values)
         self._emit(Resynchronised(reason, delta, orphaned, skipped, other_chain))
         self._pools.handed_over()
 
@@ -372,12 +344,13 @@ class Follower:
         names = list(self._pools.by_address)
         sample = names[self._audit_from : self._audit_from + AUDITED]
         self._audit_from = self._audit_from + AUDITED if self._audit_from + AUDITED < len(names) else 0
-        on_chain = await self._pools.reserves(link, sample, last.hash)
-        wrong = [pool for pool in sample if on_chain[pool] != self._reserves_of(pool)]
+        on_chain = await self._pools.heads(link, sample, last.hash)
+        ours = {pool: head(value_of(self._state_of(pool))) for pool in on_chain}
+        wrong = [pool for pool in on_chain if on_chain[pool] != ours[pool]]
         for pool in wrong:
             log.error(
                 "state_differs pool=%s block=%d ours=%s chain=%s",
-                pool, last.number, self._reserves_of(pool), on_chain[pool],
+                pool, last.number, ours[pool], on_chain[pool],
             )  # fmt: skip
         if wrong:
             await self._resynchronise(link, last, f"{len(wrong)} of {len(sample)} audited pools differ")
@@ -386,10 +359,6 @@ class Follower:
 def _waiting(link: Link) -> list[dict[str, Any] | None]:
     """Everything that is in the queue already."""
     return [link.notifications.get_nowait() for _ in range(link.notifications.qsize())]
-
-
-def _updates(reserves: dict[str, tuple[int, int]]) -> tuple[ReserveUpdate, ...]:
-    return tuple(ReserveUpdate(pool, r0, r1) for pool, (r0, r1) in sorted(reserves.items()))
 
 
 def _range(first: int, last: int) -> tuple[int, int] | None:

@@ -89,17 +89,22 @@ def _endpoint_check(settings: Settings, url: str) -> tuple[str, Callable[[], Awa
 async def _market(market: MarketSettings, link: Link) -> None:
     """Raises SettingsError naming each factory and token that is not on the endpoint's chain."""
     from mev_engine.chain.pools import ALL_PAIRS_LENGTH  # noqa: PLC0415
+    from mev_engine.chain.v3_pools import is_factory  # noqa: PLC0415
 
     tokens = list(dict.fromkeys([*market.base_tokens, market.wrapped_native]))
     code = await link.batch([("eth_getCode", [token, "latest"]) for token in tokens])
     wrong = [
         f"token {token} has no code" for token, answer in zip(tokens, code, strict=True) if answer == "0x"
     ]
-    calls = [{"to": factory.address, "data": ALL_PAIRS_LENGTH} for factory in market.factories]
+    pairs = [factory for factory in market.factories if factory.family == "uniswap_v2"]
+    calls = [{"to": factory.address, "data": ALL_PAIRS_LENGTH} for factory in pairs]
     lengths = await link.batch([("eth_call", [call, "latest"]) for call in calls])
-    for factory, answer in zip(market.factories, lengths, strict=True):
+    for factory, answer in zip(pairs, lengths, strict=True):
         if not isinstance(answer, str) or len(answer) != 66:
             wrong.append(f"factory {factory.address} ({factory.name}) does not answer allPairsLength()")
+    for factory in market.factories:
+        if factory.family == "uniswap_v3" and not await is_factory(link, factory.address, "latest"):
+            wrong.append(f"factory {factory.address} ({factory.name}) does not answer feeAmountTickSpacing()")
     if wrong:
         raise SettingsError(f"{'; '.join(wrong)}: not the contracts of this chain, check [market]")
 
