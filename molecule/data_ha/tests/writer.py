@@ -1,4 +1,4 @@
-"""The engine's own sink, writing without pause, and what it was told is stored."""
+"""The engine's own sink, writing without pause, and what it was told is stored. Scenario redis has it too."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import threading
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from mev_engine.detect.opportunity import STRATEGY, Opportunity, opportunity_id
 from mev_engine.market.delta import BlockRef
-from mev_engine.settings import DatabaseSettings
+from mev_engine.settings import DatabaseSettings, RedisSettings
 from mev_engine.sinks.metrics import Metrics
 from mev_engine.sinks.postgresql import PostgresqlSink
-from mev_engine.sinks.queue import Batch
+from mev_engine.sinks.queue import Batch, QueuedSink
+from mev_engine.sinks.redis_stream import RedisSink
 
 ROWS = 5
 EVERY = 0.1
@@ -36,7 +38,7 @@ def opportunities(chain_id: int, block: BlockRef) -> tuple[Opportunity, ...]:
 class Writer:
     """A block of five opportunities ten times a second, as an engine would queue them."""
 
-    settings: DatabaseSettings
+    settings: DatabaseSettings | RedisSettings
     chain_id: int
     put: int = 0
     acknowledged: list[tuple[float, int]] = field(default_factory=list)
@@ -58,10 +60,12 @@ class Writer:
         def acknowledged(block: BlockRef) -> None:
             self.acknowledged.append((time.monotonic(), block.number))
 
-        sink = PostgresqlSink(
-            self.settings, chain="drill", chain_id=self.chain_id,
-            metrics=Metrics("drill"), acknowledged=acknowledged,
-        )  # fmt: skip
+        sink: QueuedSink
+        others: dict[str, Any] = {"metrics": Metrics("drill"), "acknowledged": acknowledged}
+        if isinstance(self.settings, DatabaseSettings):
+            sink = PostgresqlSink(self.settings, chain="drill", chain_id=self.chain_id, **others)
+        else:
+            sink = RedisSink(self.settings, chain="drill", chain_id=self.chain_id, **others)
         task = asyncio.create_task(sink.run())
         start = int(time.time())
         while not self._end.is_set():
@@ -82,3 +86,10 @@ class Writer:
     def longest_silence(self) -> float:
         times = [at for at, _ in self.acknowledged]
         return max((later - sooner for sooner, later in pairwise(times)), default=0.0)
+
+    def wait_for_more(self, seconds: float = 60) -> None:
+        """Until 20 more blocks are stored."""
+        wanted, end = self.last + 20, time.monotonic() + seconds
+        while self.last < wanted:
+            assert time.monotonic() < end, f"{self.put} blocks were put, {self.last} are there"
+            time.sleep(0.1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import SECOND, STATE, STREAM, Cluster, eventually
-from writer import ROWS, Writer
+from writer import EVERY, ROWS, Writer
 
 LOSS = 1.0
 """Seconds before the kill whose entries may be gone, as docs/redis.md says of asynchronous replication."""
@@ -46,7 +46,7 @@ def account(cluster: Cluster, writer: Writer, asked: str, what: str, lost_at: fl
     else:
         early = [number for at, number in writer.acknowledged if at < lost_at - LOSS]
         assert not gone or min(gone) > max(early), f"lost, though acknowledged earlier: {gone}"
-        assert len(gone) <= LOSS * 20 * 2
+        assert len(gone) <= 2 * LOSS / EVERY
 
 
 def others(cluster: Cluster, name: str) -> str:
