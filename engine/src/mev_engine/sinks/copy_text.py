@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from mev_engine.detect.opportunity import Opportunity
 
@@ -36,7 +37,8 @@ def _escaped(text: str) -> str:
     return text
 
 
-def _array(texts: Iterable[str]) -> str:
+@lru_cache(maxsize=1 << 16)  # the same paths come back block after block
+def _array(texts: tuple[str, ...]) -> str:
     # NULL would be read as the absence of a value
     items = [
         text
@@ -51,11 +53,15 @@ def lines(rows: Iterable[Opportunity], *, chain: str, chain_id: int, detected_at
     """A block's rows, one line each, in the order of COLUMNS. `chain` is a plain name."""
     out = []
     seen = detected_at.isoformat()
+    block, found = None, ""
     for o in rows:
-        block, amounts = o.block, o.amounts
-        created = datetime.fromtimestamp(block.timestamp, UTC).isoformat()
+        if o.block is not block:
+            block = o.block
+            created = datetime.fromtimestamp(block.timestamp, UTC).isoformat()
+            found = f"{block.number}\t{block.hash}\t{created}\t{seen}"
+        amounts = o.amounts
         out.append(
-            f"{o.id}\t{chain}\t{chain_id}\t{o.strategy}\t{block.number}\t{block.hash}\t{created}\t{seen}\t"
+            f"{o.id}\t{chain}\t{chain_id}\t{o.strategy}\t{found}\t"
             f"{_array(o.tokens)}\t{_array(o.symbols)}\t{_array(o.pools)}\t{{{','.join(map(str, amounts))}}}\t"
             f"{amounts[0]}\t{amounts[-1]}\t{o.gross_profit}\t{o.gas_units}\t{o.gas_price}\t{o.gas_cost}\t"
             f"{o.net_profit}\t{native_coins(o.net_profit)}\t{o.rank}\t{o.conflicts_with or NULL}\n"
